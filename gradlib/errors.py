@@ -1,0 +1,121 @@
+"""What gradlib raises, and the checks of arguments that all modules share.
+
+Arguments that cannot be right raise ``ValueError`` or ``TypeError``. What happens
+to a training run has its own classes, so that a caller can catch it and go on.
+Every message says what was expected, what came, where, and what to do.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class DivergenceError(RuntimeError):
+    """The loss of a training run became too large or not a number.
+
+    Args:
+        step: Step at which it was seen, counted from 0.
+        loss: The loss at that step.
+        reason: What made the loss count as diverged.
+
+    Example:
+        >>> raise DivergenceError(step=7, loss=float("nan"))
+        Traceback (most recent call last):
+        ...
+        gradlib.errors.DivergenceError: training diverged at step 7: loss is nan...
+    """
+
+    def __init__(self, step: int, loss: float, reason: str = "") -> None:
+        self.step = step
+        self.loss = loss
+        self.reason = reason
+        because = f" ({reason})" if reason else ""
+        super().__init__(
+            f"training diverged at step {step}: loss is {loss:.4g}{because}. "
+            "Lower the learning rate, clip gradients, or ask gradlib.diagnose "
+            "for the cause."
+        )
+
+
+class NonFiniteGradientError(RuntimeError):
+    """A gradient holds NaN or infinity.
+
+    Args:
+        name: Name of the first parameter whose gradient is not finite, or its
+            position if the caller gave parameters without names.
+        kind: ``"nan"`` or ``"inf"``.
+    """
+
+    def __init__(self, name: str, kind: str = "nan") -> None:
+        self.name = name
+        self.kind = kind
+        super().__init__(
+            f"expected finite gradients, got {kind} in the gradient of {name}. "
+            "Skip this step, or find the operation with gradlib.first_nonfinite."
+        )
+
+
+def check_positive(value: float, name: str, *, zero_ok: bool = False) -> float:
+    """Return ``value`` as a float if it is a finite number > 0 (or >= 0).
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ValueError: ``value`` is NaN, infinite, negative, or zero without ``zero_ok``.
+
+    Example:
+        >>> check_positive(-1.0, "max_norm")
+        Traceback (most recent call last):
+        ...
+        ValueError: max_norm: expected a finite number > 0, got -1.0
+    """
+    bound = ">= 0" if zero_ok else "> 0"
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(
+            f"{name}: expected a finite number {bound}, got {type(value).__name__}"
+        )
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero_ok):
+        raise ValueError(f"{name}: expected a finite number {bound}, got {value!r}")
+    return number
+
+
+def check_count(value: int, name: str, *, least: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``least``.
+
+    Raises:
+        TypeError: ``value`` is not an integer.
+        ValueError: ``value`` is smaller than ``least``.
+
+    Example:
+        >>> check_count(2.5, "depth")
+        Traceback (most recent call last):
+        ...
+        TypeError: depth: expected a whole number >= 1, got float 2.5
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(
+            f"{name}: expected a whole number >= {least}, "
+            f"got {type(value).__name__} {value!r}"
+        )
+    number = int(value.__index__())
+    if number < least:
+        raise ValueError(f"{name}: expected a whole number >= {least}, got {number}")
+    return number
+
+
+def check_choice(value: Any, name: str, known: Iterable[str]) -> str:
+    """Return ``value`` if it is one of the ``known`` names.
+
+    Raises:
+        ValueError: it is not; the message lists the known names.
+
+    Example:
+        >>> check_choice("rellu", "activation", ["relu", "tanh"])
+        Traceback (most recent call last):
+        ...
+        ValueError: activation: expected one of relu, tanh; got 'rellu'
+    """
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name}: expected one of {', '.join(names)}; got {value!r}")
+    return value
