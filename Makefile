@@ -1,0 +1,58 @@
+# make book | test | check | serve | clean      (see CONTRIBUTING.md)
+PYTHON ?= python3
+TORCH_BACKEND ?= auto
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV := $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt
+
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export PYTHONHASHSEED := 0
+export MPLBACKEND := agg
+
+.PHONY: book test check lint serve clean seeds bench
+.DELETE_ON_ERROR:
+
+book: $(INSTALLED)
+	$(BIN)/jupyter-book build . -W -n --keep-going
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest chapters -n 2 --dist loadfile \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout 300
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify --keep-id chapters/*.ipynb
+
+check: lint test
+	rm -rf _build
+	$(BIN)/jupyter-book build . -W -n --keep-going
+
+serve: book
+	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
+
+clean:
+	rm -rf _build build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+# A machine without a GPU does not need the registry's 5 GB CUDA build of torch.
+# TORCH_BACKEND=auto asks for the build that fits; cpu, cu130, ... choose one;
+# TORCH_BACKEND=registry takes the package registry's.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	@if [ "$(TORCH_BACKEND)" = registry ]; then \
+	  $(UV) --editable '.[book,test,dev]'; \
+	elif $(UV) --torch-backend=$(TORCH_BACKEND) --editable '.[book,test,dev]' 2>$(VENV)/torch-backend.log; then \
+	  tail -n 1 $(VENV)/torch-backend.log; \
+	elif [ "$(TORCH_BACKEND)" = auto ]; then \
+	  echo "torch: the index of builds by machine cannot be reached; taking the registry's build"; \
+	  $(UV) --editable '.[book,test,dev]'; \
+	else \
+	  cat $(VENV)/torch-backend.log; exit 1; \
+	fi
+	touch $@

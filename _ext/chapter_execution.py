@@ -1,0 +1,202 @@
+"""Run chapters two at a time into a cache that knows what they depend on.
+
+MyST-NB keys its cache by the code cells of a notebook, so an edit in ``gradlib`` or a
+new torch would leave stale figures in the book. Here the cache's folder is named by a
+hash of ``gradlib``, of the versions of what it needs, and of the base seed. A changed
+hash also makes Sphinx read every page again.
+
+Chapters that are not in the cache run before Sphinx reads the first page, two at a
+time with one thread each. MyST-NB then finds all of them in the cache.
+"""
+
+import hashlib
+import os
+import platform
+import re
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 2
+PACKAGE = "gradlib"
+ALSO_USED = ("torchvision", "ipython", "ipykernel", "matplotlib-inline")
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
+)
+
+
+@dataclass
+class Chapter:
+    """A notebook of the book and what is known of its last run."""
+
+    name: str
+    path: Path
+    seconds: float = 0.0
+    ran_now: bool = False
+
+
+def execution_key(package: Path, versions: dict[str, str], seed: str) -> str:
+    """Hash of everything outside a notebook that its outputs depend on."""
+    digest = hashlib.sha256(repr((sorted(versions.items()), seed)).encode())
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.relative_to(package).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def installed_versions(package: str) -> dict[str, str]:
+    """Versions of Python, of what ``package`` needs, and of what shows figures."""
+    needs = [need for need in requires(package) or [] if "extra ==" not in need]
+    names = [re.split(r"[^\w.-]", need)[0] for need in needs]
+    found = {"python": platform.python_version()}
+    for name in (*names, *ALSO_USED):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def name_cache(app: Sphinx, config: Config) -> None:
+    """Point MyST-NB at the cache folder that belongs to the present state."""
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ExtensionError(
+            f"expected {PACKAGE} to be installed, found nothing to import. "
+            "Run 'make book', or 'pip install .[book]' first."
+        )
+    seed = os.environ.get("GRADLIB_SEED", "0")
+    folder = Path(spec.origin).parent
+    key = execution_key(folder, installed_versions(PACKAGE), seed)
+    root = Path(app.outdir).resolve().parent / ".jupyter_cache"
+    config.nb_execution_cache_path = str(root / key)
+
+
+def read(path: Path) -> NotebookNode:
+    """The notebook as MyST-NB reads it, so that both see the same cache key."""
+    return nbformat.reads(path.read_text("utf8"), as_version=4)
+
+
+def seconds_in_cache(cache: JupyterCacheAbstract, notebook: NotebookNode) -> float:
+    """Running time of the cached notebook.
+
+    Raises:
+        KeyError: it is not in the cache.
+    """
+    record = cache.match_cache_notebook(notebook)
+    return float(record.data.get("execution_seconds", 0.0))
+
+
+def run(chapter: Chapter, notebook: NotebookNode, timeout: int) -> ExecutionResult:
+    return single_nb_execution(
+        notebook,
+        cwd=str(chapter.path.parent),
+        timeout=timeout,
+        allow_errors=False,
+        meta_override=False,
+    )
+
+
+def fill_cache(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
+    """Run the notebooks that are to be read and are not in the cache."""
+    if app.config.nb_execution_mode != "cache":
+        return
+    os.environ.update(ONE_THREAD)
+    cache = get_cache(app.config.nb_execution_cache_path)
+    waiting: list[tuple[Chapter, NotebookNode]] = []
+    for name in docnames:
+        path = Path(env.doc2path(name))
+        if path.suffix != ".ipynb":
+            continue
+        notebook = read(path)
+        try:
+            seconds_in_cache(cache, notebook)
+        except KeyError:
+            waiting.append((Chapter(name, path), notebook))
+    if waiting:
+        logger.info("running %d chapter(s), %d at a time", len(waiting), AT_ONCE)
+        failed = run_all(app, cache, waiting)
+        if failed:
+            raise ExtensionError(f"chapter(s) failed: {', '.join(sorted(failed))}")
+
+
+def run_all(
+    app: Sphinx,
+    cache: JupyterCacheAbstract,
+    waiting: list[tuple[Chapter, NotebookNode]],
+) -> list[str]:
+    """Run notebooks side by side; cache those that succeed, name those that fail."""
+    failed: list[str] = []
+    timeout = app.config.nb_execution_timeout
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures: dict[Future[ExecutionResult], Chapter] = {
+            pool.submit(run, chapter, notebook, timeout): chapter
+            for chapter, notebook in waiting
+        }
+        pending = set(futures)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                chapter, result = futures[future], future.result()
+                count = f"[{len(futures) - len(pending)}/{len(futures)}]"
+                if result.err is not None:
+                    failed.append(chapter.name)
+                    logger.error(
+                        "%s %s failed after %.1f s\n%s",
+                        count,
+                        chapter.name,
+                        result.time,
+                        result.exc_string,
+                    )
+                    continue
+                bundle = CacheBundleIn(
+                    result.nb,
+                    str(chapter.path),
+                    data={"execution_seconds": result.time},
+                )
+                cache.cache_notebook_bundle(
+                    bundle, check_validity=False, overwrite=True
+                )
+                app.chapters_run.add(chapter.name)
+                logger.info("%s %s ran in %.1f s", count, chapter.name, result.time)
+    return failed
+
+
+def report(app: Sphinx, exception: Exception | None) -> None:
+    """Print each chapter's running time and where the book is."""
+    if exception or app.builder.name != "html":
+        return
+    cache = get_cache(app.config.nb_execution_cache_path)
+    logger.info("")
+    for name in sorted(app.env.found_docs):
+        path = Path(app.env.doc2path(name))
+        if path.suffix != ".ipynb":
+            continue
+        seconds = seconds_in_cache(cache, read(path))
+        origin = "ran now" if name in app.chapters_run else "from the cache"
+        logger.info("%-32s %6.1f s  %s", name, seconds, origin)
+    logger.info("The book: %s", Path(app.outdir) / "index.html")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.chapters_run = set()
+    app.connect("config-inited", name_cache)
+    app.connect("env-before-read-docs", fill_cache)
+    app.connect("build-finished", report, priority=950)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

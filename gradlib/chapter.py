@@ -1,0 +1,108 @@
+"""How every chapter of the book begins, and how it states what it found."""
+
+import json
+import math
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gradlib.errors import check_count
+
+
+def base_seed() -> int:
+    """The book's base seed: the environment variable ``GRADLIB_SEED``, else 0.
+
+    Raises:
+        ValueError: the variable is not a whole number >= 0.
+    """
+    text = os.environ.get("GRADLIB_SEED", "0")
+    if not text.isdecimal():
+        raise ValueError(
+            f"GRADLIB_SEED: expected a whole number >= 0, got {text!r}. "
+            "Unset it to use 0."
+        )
+    return int(text)
+
+
+def begin(seed: int | None = None) -> int:
+    """Seed everything, use one thread, and set the style of the figures.
+
+    Small networks on a few cores run fastest with one thread each.
+
+    Args:
+        seed: Base seed; by default that of `base_seed`.
+
+    Returns:
+        The base seed, from which a chapter derives all others.
+
+    Example:
+        >>> begin(seed=3)
+        3
+    """
+    from gradlib.plotting import use_style
+
+    seed = base_seed() if seed is None else check_count(seed, "seed", least=0)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # libraries that use the global state
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    use_style()
+    return seed
+
+
+def claim(
+    statement: str,
+    value: float,
+    *,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> None:
+    """Assert that a measured value lies inside the bounds that the prose states.
+
+    Prints the claim with its value, so that a reader sees how far it is from failing.
+    If the environment variable ``GRADLIB_CLAIMS`` names a file, a line of JSON with
+    the value and its margin is added to it.
+
+    Args:
+        statement: What is claimed, as a short sentence.
+        value: The measured figure; NaN fails every claim.
+        above: Lower bound, exclusive.
+        below: Upper bound, exclusive.
+
+    Raises:
+        AssertionError: the value lies outside the bounds.
+        ValueError: no bound was given, or the bounds leave nothing.
+
+    Example:
+        >>> claim("the norm grows", 12.0, above=10)
+        holds: the norm grows (12, above 10)
+    """
+    value, above, below = float(value), float(above), float(below)
+    if not above < below or (above == -math.inf and below == math.inf):
+        raise ValueError(
+            f"claim: expected bounds with above < below, got above={above}, "
+            f"below={below}. Give at least one of them."
+        )
+    bounds = [
+        f"{word} {bound:.4g}"
+        for word, bound in (("above", above), ("below", below))
+        if math.isfinite(bound)
+    ]
+    told = f"{statement} ({value:.4g}, {' and '.join(bounds)})"
+    log = os.environ.get("GRADLIB_CLAIMS")
+    if log:
+        record = {
+            "claim": statement,
+            "value": value,
+            "above": above,
+            "below": below,
+            "holds": above < value < below,
+        }
+        with Path(log).open("a", encoding="utf8") as file:
+            file.write(json.dumps(record) + "\n")
+    if not above < value < below:
+        raise AssertionError(f"does not hold: {told}")
+    print(f"holds: {told}")

@@ -1,0 +1,60 @@
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from gradlib.chapter import base_seed, begin, claim
+
+
+def test_begin_repeats_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADLIB_SEED", "7")
+
+    def draws() -> tuple[float, float, float]:
+        assert begin() == 7
+        legacy = np.random.rand()  # noqa: NPY002
+        return random.random(), float(legacy), float(torch.rand(()))
+
+    assert draws() == draws()
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("text", ["-1", "two", "1.5", ""])
+def test_base_seed_refuses_what_is_no_seed(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("GRADLIB_SEED", text)
+    with pytest.raises(ValueError, match="GRADLIB_SEED: expected a whole number"):
+        base_seed()
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds"),
+    [
+        (1.0, {"above": 1.0}),
+        (2.0, {"below": 1.0}),
+        (float("nan"), {"above": 0.0}),
+        (float("inf"), {"above": 0.0, "below": 9.0}),
+    ],
+)
+def test_claim_fails_outside_its_bounds(value: float, bounds: dict[str, float]) -> None:
+    with pytest.raises(AssertionError, match="does not hold: it is so"):
+        claim("it is so", value, **bounds)
+
+
+@pytest.mark.parametrize("bounds", [{}, {"above": 2.0, "below": 1.0}])
+def test_claim_needs_bounds(bounds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected bounds"):
+        claim("nothing", 1.0, **bounds)
+
+
+def test_claim_is_logged(tmp_path, monkeypatch, capsys) -> None:
+    log = tmp_path / "claims.jsonl"
+    monkeypatch.setenv("GRADLIB_CLAIMS", str(log))
+    claim("it grows", 3.0, above=1.0)
+    with pytest.raises(AssertionError):
+        claim("it grows", 0.5, above=1.0)
+    records = [json.loads(line) for line in log.read_text("utf8").splitlines()]
+    assert [r["holds"] for r in records] == [True, False]
+    assert capsys.readouterr().out == "holds: it grows (3, above 1)\n"
