@@ -12,7 +12,10 @@ export OPENBLAS_NUM_THREADS := 1
 export PYTHONHASHSEED := 0
 export MPLBACKEND := agg
 
-.PHONY: book test check lint serve clean seeds bench
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+export CHROMIUM
+
+.PHONY: book test site browser check lint serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -29,9 +32,23 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id chapters/*.ipynb
 
-check: lint test
+check: browser lint test
 	rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going
+	$(BIN)/python -m pytest tests/site -n 2
+
+# Opens every page of the built book in Chromium.
+site: browser book
+	$(BIN)/python -m pytest tests/site -n 2
+
+browser:
+	@if [ -z "$(CHROMIUM)" ]; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && apt-get install -y -qq chromium; \
+	  else \
+	    echo "expected Chromium, found none: install the package chromium, or set CHROMIUM=" >&2; exit 1; \
+	  fi; \
+	fi
 
 serve: book
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
