@@ -1,10 +1,11 @@
-# make book | test | check | serve | clean      (see CONTRIBUTING.md)
+# make book | test | check | serve | clean | ...   (see CONTRIBUTING.md)
 PYTHON ?= python3
 TORCH_BACKEND ?= auto
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-UV := $(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt
+UV := $(BIN)/uv pip install --python $(BIN)/python --constraint $(CONSTRAINTS)
 
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
@@ -15,7 +16,7 @@ export MPLBACKEND := agg
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test site browser check lint serve clean
+.PHONY: book test site browser check lint seeds bench links readme-figure serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -50,6 +51,19 @@ browser:
 	  fi; \
 	fi
 
+# Runs every chapter under five base seeds; prints each claim's smallest margin.
+seeds: $(INSTALLED)
+	$(BIN)/python scripts/run_seeds.py --seeds 5
+
+bench: $(INSTALLED)
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+links: $(INSTALLED)
+	$(BIN)/jupyter-book build . --builder linkcheck
+
+readme-figure: $(INSTALLED)
+	$(BIN)/python scripts/draw_readme_figure.py
+
 serve: book
 	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
 
@@ -61,7 +75,7 @@ clean:
 # TORCH_BACKEND=registry takes the package registry's.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) uv
 	@if [ "$(TORCH_BACKEND)" = registry ]; then \
 	  $(UV) --editable '.[book,test,dev]'; \
 	elif $(UV) --torch-backend=$(TORCH_BACKEND) --editable '.[book,test,dev]' 2>$(VENV)/torch-backend.log; then \
