@@ -1,0 +1,274 @@
+"""Train a model, test a range of learning rates, measure accuracy."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn import functional as F
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from gradlib.errors import (
+    DivergenceError,
+    NonFiniteGradientError,
+    check_choice,
+    check_count,
+    check_positive,
+)
+from gradlib.history import History
+from gradlib.loop import (
+    Batch,
+    LossFunction,
+    OptimizerSource,
+    Scheduler,
+    backward,
+    groups_of_batches,
+    kept_modes,
+    make_optimizer,
+    make_scheduler,
+    parameters_of,
+)
+
+if TYPE_CHECKING:
+    from gradlib.monitor import GradientMonitor
+
+Clip = Callable[[list[nn.Parameter]], object]
+
+
+def total_norm(parameters: list[nn.Parameter]) -> Tensor:
+    return get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    lr: float | None = None,
+    optimizer: OptimizerSource = None,
+    loss_fn: LossFunction = F.cross_entropy,
+    steps: int | None = None,
+    clip: Clip | None = None,
+    scheduler: Scheduler | Callable[[Optimizer], Scheduler] | None = None,
+    accumulate: int = 1,
+    monitor: "GradientMonitor | None" = None,
+    autocast: torch.dtype | None = None,
+    scaler: GradScaler | None = None,
+    stop_at_divergence: str = "raise",
+    diverged_above: float | None = None,
+    progress: bool = False,
+) -> History:
+    """Train a model and record every step.
+
+    A step is: forward and backward (once for each micro-batch), unscale, measure,
+    clip, step the optimizer, step the schedule, set the gradients to None. A run
+    diverges when its loss is not finite or above ``diverged_above``, or when a
+    gradient is not finite and neither ``clip`` nor ``scaler`` deals with it. It
+    stops *before* the optimizer's step: the parameters are those that gave the
+    last loss, and the gradients are still there to be looked at.
+
+    Args:
+        model: Any module. In evaluation mode it is put in training mode, and back.
+        batches: Pairs (inputs, targets). A list or a DataLoader starts again when
+            it is used up before ``steps``; a generator cannot.
+        lr: Learning rate of plain SGD, or of ``optimizer`` if that is a class.
+        optimizer: An optimizer; or a class or function that makes one from the
+            model's trainable parameters (and ``lr``, if given).
+        loss_fn: (outputs, targets) -> mean loss, a scalar.
+        steps: Number of optimizer steps; by default one pass over ``batches``.
+        clip: Called with the optimizer's parameters; changes gradients in place.
+        scheduler: Stepped after each optimizer step; ReduceLROnPlateau gets the
+            loss. Or a function that makes it from the optimizer.
+        accumulate: Micro-batches a step. Each loss is divided by their number, so
+            that k equal micro-batches give the gradient of the k-fold batch.
+        monitor: Logs every step; opened for the run unless it is open already.
+        autocast: Data type of ``torch.autocast`` in the forward pass.
+        scaler: Loss scaler for float16; it skips steps with overflow.
+        stop_at_divergence: ``"raise"``, or ``"stop"`` to return the history.
+        diverged_above: Largest sane loss, by default 1000 * max(first loss, 1);
+            ``math.inf`` tests for finite numbers only.
+        progress: Show a progress bar.
+
+    Returns:
+        History with ``loss`` (mean over the micro-batches), ``gradient_norm`` (L2,
+        before clipping), ``learning_rate`` (first parameter group), ``clipped``
+        (1 where ``clip`` changed the norm); with a scaler also ``loss_scale`` and
+        ``skipped``.
+
+    Raises:
+        DivergenceError: the run diverged; its ``history`` holds the run.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument cannot be right, or ``batches`` ended early.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> model, x = nn.Linear(4, 1), torch.randn(64, 4)
+        >>> batches = [(x, x.sum(1, keepdim=True))]
+        >>> history = fit(model, batches, lr=0.1, steps=50, loss_fn=F.mse_loss)
+        >>> history["loss"][-1] < 0.01 * history["loss"][0]
+        True
+    """
+    check_choice(stop_at_divergence, "stop_at_divergence", ["raise", "stop"])
+    _check_clip(clip)
+    limit = _check_limit(diverged_above)
+    groups = groups_of_batches(batches, accumulate, steps)
+    optimizer = make_optimizer(model, optimizer, lr)
+    schedule = make_scheduler(scheduler, optimizer)
+    scaler = scaler if scaler is not None and scaler.is_enabled() else None
+    parameters = parameters_of(optimizer)
+    history = History()
+
+    with ExitStack() as stack:
+        stack.enter_context(_divergence_recorded(history, stop_at_divergence))
+        stack.enter_context(kept_modes(model))
+        if not model.training:
+            model.train()
+        if monitor is not None and not monitor.is_open:
+            stack.enter_context(monitor)
+        bar = tqdm(groups, total=steps, disable=not progress, unit="step")
+        optimizer.zero_grad()
+        for step, group in enumerate(stack.enter_context(bar)):
+            mean = backward(model, group, loss_fn, autocast=autocast, scaler=scaler)
+            if scaler is not None:
+                scaler.unscale_(optimizer)
+            loss, norm = _read(mean, total_norm(parameters))
+            rate = float(optimizer.param_groups[0]["lr"])
+            history.append(step, loss=loss, gradient_norm=norm, learning_rate=rate)
+            if monitor is not None:
+                monitor.log(loss)
+            limit = 1000.0 * max(loss, 1.0) if limit is None else limit
+            _check_loss(step, loss, limit)
+            try:
+                clipped = _clip(clip, model, parameters, norm, scaler)
+            except NonFiniteGradientError as error:
+                raise DivergenceError(step, loss, str(error)) from error
+            history.append(step, clipped=clipped)
+            if scaler is None:
+                optimizer.step()
+                skipped = False
+            else:
+                scale = scaler.get_scale()
+                scaler.step(optimizer)
+                scaler.update()
+                skipped = scaler.get_scale() < scale
+                history.append(step, loss_scale=scale, skipped=skipped)
+            if schedule is not None and not skipped:
+                schedule(loss)
+            optimizer.zero_grad()
+    return history
+
+
+def accuracy(
+    model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 1000
+) -> float:
+    """Share of inputs whose largest output is at the target.
+
+    The model is in evaluation mode meanwhile, without gradients.
+
+    Args:
+        model: Gives scores of shape (n, classes).
+        x: Inputs, n of them along the first axis.
+        y: Targets: whole numbers, shape (n,).
+        batch_size: Inputs at a time.
+
+    Returns:
+        A number between 0 and 1.
+
+    Raises:
+        ValueError: there are no inputs, or not as many targets.
+
+    Example:
+        >>> scores = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
+        >>> accuracy(nn.Identity(), scores, torch.tensor([1, 1]))
+        0.5
+    """
+    check_count(batch_size, "batch_size")
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(
+            f"x, y: expected as many inputs as targets, one or more, got {len(x)} "
+            f"and {len(y)}"
+        )
+    device = next((p.device for p in model.parameters()), x.device)
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    with kept_modes(model), torch.no_grad():
+        model.eval()
+        for start in range(0, len(x), batch_size):
+            part = slice(start, start + batch_size)
+            found = model(x[part].to(device)).argmax(dim=-1)
+            right += (found == y[part].to(device)).sum()
+    return right.item() / len(x)
+
+
+@contextmanager
+def _divergence_recorded(history: History, then: str) -> Iterator[None]:
+    try:
+        yield
+    except DivergenceError as error:
+        history.diverged_at = error.step
+        error.history = history  # type: ignore[attr-defined, unused-ignore]
+        if then == "raise":
+            raise
+
+
+def _read(loss: Tensor, norm: Tensor) -> list[float]:
+    """Both numbers in one read of the device."""
+    numbers: list[float] = torch.stack((loss, norm.to(loss.device))).tolist()
+    return numbers
+
+
+def _check_loss(step: int, loss: float, limit: float) -> None:
+    if not math.isfinite(loss):
+        raise DivergenceError(step, loss, "not a finite number")
+    if loss > limit:
+        raise DivergenceError(step, loss, f"above {limit:.4g}")
+
+
+def _clip(
+    clip: Clip | None,
+    model: nn.Module,
+    parameters: list[nn.Parameter],
+    norm: float,
+    scaler: GradScaler | None,
+) -> bool:
+    """Clip the gradients, whose norm is given; whether that changed the norm."""
+    broken = None if math.isfinite(norm) else _broken(model, parameters)
+    if broken is not None and scaler is not None:
+        return False
+    if clip is None:
+        if broken is not None:
+            raise broken
+        return False
+    try:
+        clip(parameters)
+    except NonFiniteGradientError as error:
+        raise (broken or error) from error
+    return float(total_norm(parameters)) != norm
+
+
+def _broken(
+    model: nn.Module, parameters: list[nn.Parameter]
+) -> NonFiniteGradientError | None:
+    names = {id(p): name for name, p in model.named_parameters()}
+    for index, p in enumerate(parameters):
+        if p.grad is not None and not p.grad.isfinite().all():
+            kind = "nan" if p.grad.isnan().any() else "inf"
+            return NonFiniteGradientError(names.get(id(p), f"parameter {index}"), kind)
+    return None
+
+
+def _check_clip(clip: Clip | None) -> None:
+    if clip is not None and not callable(clip):
+        raise TypeError(
+            f"clip: expected a function of the parameters, got {clip!r}. Write for "
+            "example functools.partial(clip_norm_, max_norm=1.0)."
+        )
+
+
+def _check_limit(diverged_above: float | None) -> float | None:
+    if diverged_above is None or diverged_above == math.inf:
+        return diverged_above
+    return check_positive(diverged_above, "diverged_above")
