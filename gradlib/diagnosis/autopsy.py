@@ -1,0 +1,152 @@
+"""Replay a run up to its first non-finite value and look where that was born."""
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradlib.diagnosis.observation import Observation
+from gradlib.diagnosis.probe import Birth, Probe
+from gradlib.diagnosis.setup import Setup, tensors
+
+
+@dataclass
+class Autopsy:
+    """Where training stopped being finite.
+
+    Args:
+        step: The update in which it happened; None if it never did.
+        birth: The operation of the forward pass, if it was there.
+        backward: The operation of the backward pass (``"Sqrt"``), if it was there.
+        layer: Module, parameter, ``"loss"`` or ``"(root)"``.
+        loss: Loss of that update.
+        calm: Loss and gradients were of ordinary size just before.
+    """
+
+    step: int | None = None
+    birth: Birth | None = None
+    backward: str = ""
+    layer: str = ""
+    loss: float = math.nan
+    calm: bool = False
+
+
+def examine(setup: Setup, seen: Observation, restore: Callable[[], None]) -> Autopsy:
+    """Replay the base run and dissect its first non-finite update."""
+    step = first_bad_step(seen)
+    if step is None:
+        return Autopsy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = _dissect(setup, step)
+        if result.birth is None and not result.layer:
+            return result
+        if result.birth is None:
+            restore()
+            result.backward = _anomaly(setup, step)
+    result.calm = is_calm(seen, step)
+    return result
+
+
+def first_bad_step(seen: Observation) -> int | None:
+    """The first update with a loss or a gradient that is not finite."""
+    columns = [column for column in seen.norms.values() if column]
+    length = max(map(len, columns), default=0)
+    for step in range(max(length, len(seen.losses))):
+        if step < len(seen.losses) and not math.isfinite(seen.losses[step]):
+            return step
+        if any(step < len(c) and not math.isfinite(c[step]) for c in columns):
+            return step
+    return None
+
+
+def is_calm(seen: Observation, step: int) -> bool:
+    """No explosion before ``step``: loss and gradients within 100 times the usual."""
+    if step == 0:
+        return True
+    losses = [abs(x) for x in seen.losses[: step + 1] if math.isfinite(x)]
+    totals = [
+        math.hypot(*(max(0.0, c[t]) for c in seen.norms.values()))
+        for t in range(min(step, len(next(iter(seen.norms.values())))))
+    ]
+    usual = sorted(totals)[len(totals) // 2] if totals else 0.0
+    recent = max(totals[-2:], default=0.0)
+    return (
+        recent <= 300 * usual + 1e3
+        and max(losses[-2:], default=0.0) <= 100 * losses[0] + 100
+        if losses
+        else True
+    )
+
+
+def _dissect(setup: Setup, step: int) -> Autopsy:
+    order: list[tuple[str, bool]] = []
+    result = Autopsy(step)
+    try:
+        for before in range(step):
+            setup.update(before)
+        probe = Probe(setup.model, births=True)
+        with _gradient_hooks(setup.model, order), probe:
+            result.loss = setup.update(step)
+    except Exception:
+        result.loss = math.nan
+    result.birth = probe.birth if step >= 0 and "probe" in locals() else None
+    if result.birth is not None:
+        result.layer = result.birth.layer
+        return result
+    result.layer = _backward_layer(order, setup.model)
+    return result
+
+
+@contextmanager
+def _gradient_hooks(model: nn.Module, order: list[tuple[str, bool]]) -> Iterator[None]:
+    def note(name: str, gradient: Tensor) -> None:
+        order.append((name, bool(gradient.isfinite().all())))
+
+    def attach(name: str, _module: Any, _inputs: Any, output: Any) -> None:
+        for value in tensors(output):
+            if value.requires_grad:
+                value.register_hook(partial(note, name))
+
+    handles = [
+        module.register_forward_hook(partial(attach, name))
+        for name, module in model.named_modules()
+        if name == "" or not any(True for _ in module.children())
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _backward_layer(order: list[tuple[str, bool]], model: nn.Module) -> str:
+    bad = next((i for i, (_, finite) in enumerate(order) if not finite), None)
+    if bad is not None:
+        if not order[bad][0] or bad == 0:
+            return "loss"
+        return order[bad - 1][0] or "(root)"
+    for name, p in model.named_parameters():
+        if p.grad is not None and not bool(p.grad.isfinite().all()):
+            return name.rpartition(".")[0] or "(root)"
+    return ""
+
+
+def _anomaly(setup: Setup, step: int) -> str:
+    """Name of the backward operation that made a NaN, by torch's anomaly mode."""
+    try:
+        for before in range(step):
+            setup.update(before)
+        with torch.autograd.detect_anomaly(check_nan=True):
+            setup.update(step)
+    except Exception as error:
+        match = re.search(r"'(\w+)Backward\d*' returned nan", str(error))
+        return match.group(1) if match else ""
+    return ""

@@ -1,0 +1,168 @@
+"""The patient: one training, what was observed, and short runs under treatments."""
+
+import math
+import time
+import warnings
+from functools import cached_property
+
+from torch import nn
+from torch.optim import Optimizer
+
+from gradlib.diagnosis import autopsy
+from gradlib.diagnosis.course import Course, naive_loss
+from gradlib.diagnosis.observation import Observation, watch
+from gradlib.diagnosis.setup import Setup
+from gradlib.diagnosis.snapshot import Snapshot
+from gradlib.diagnosis.treatments import Treatment, slower
+
+SECONDS = 7.0
+STUCK = Course((math.nan,), None, False)
+
+
+class Patient:
+    """A training that rules can look at and try treatments on.
+
+    Everything is measured once and then remembered. After every run the state is
+    put back, so all runs start from the same point with the same random numbers.
+
+    Args:
+        setup: The training.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.deadline = time.process_time() + SECONDS
+        ways = (setup.step, setup.loss, setup.loss_fn, setup.scheduler, setup.clip)
+        self.snapshot = Snapshot([setup.model, setup.optimizer, *ways])
+        self._trials: dict[str, Course] = {}
+        try:
+            self.naive = naive_loss(setup)
+        finally:
+            self.restore()
+
+    def restore(self) -> None:
+        """Put model, optimizer and everything else back."""
+        self.snapshot.restore()
+
+    @cached_property
+    def seen(self) -> Observation:
+        """The base run."""
+        try:
+            return watch(self.setup)
+        finally:
+            self.restore()
+
+    @cached_property
+    def course(self) -> Course:
+        """The loss curve of the base run."""
+        finite = all(math.isfinite(m) for m in self.seen.moved.values())
+        return Course(tuple(self.seen.losses), self.naive, finite, self.still)
+
+    @cached_property
+    def still(self) -> tuple[float, ...]:
+        """Losses of the untrained model: a run with a learning rate of zero."""
+        return self._run(slower(math.inf)).losses
+
+    @cached_property
+    def death(self) -> "autopsy.Autopsy":
+        """Where the first value that is not finite was born."""
+        try:
+            return autopsy.examine(self.setup, self.seen, self.snapshot.restore)
+        finally:
+            self.restore()
+
+    @property
+    def ill(self) -> bool:
+        """Whether the loss curve calls for an explanation."""
+        return bool(self.seen.failure) or not self.course.well
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the training is ill, or learns so little that a rule may look."""
+        if self.ill:
+            return True
+        course = self.course
+        return course.score > 0.6 if self.naive is not None else course.fall < 0.3
+
+    def under(
+        self, name: str, treatment: Treatment, *, rescaled: bool = False
+    ) -> Course:
+        """The loss curve of a short run under a treatment (remembered by name)."""
+        if name not in self._trials:
+            self._trials[name] = self._run(treatment, rescaled=rescaled)
+        return self._trials[name]
+
+    def cures(self, name: str, treatment: Treatment, *, rescaled: bool = False) -> bool:
+        """Whether a treatment turns the illness into clear learning."""
+        treated = self.under(name, treatment, rescaled=rescaled)
+        if treated.blown or not math.isfinite(treated.end):
+            return False
+        reference = (
+            treated.reference
+            if rescaled or self.naive is not None
+            else self.course.start
+        )
+        value = 1 + (treated.end - reference) / max(abs(reference), 1e-12)
+        if self.course.score > 10 and value < min(1.15, 0.1 * self.course.score):
+            return True
+        if not (value < 0.92 and value < 1 - 3 * treated.noise):
+            return False
+        if not self.ill:
+            return value < 0.55 * self.course.score
+        if self.course.blown:
+            return True
+        return value < 0.7 * self.course.score or self.course.score - value > 0.3
+
+    def _run(self, treatment: Treatment, *, rescaled: bool = False) -> Course:
+        if time.process_time() > self.deadline:
+            return STUCK
+        losses: list[float] = []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                treated = treatment(self.setup)
+                naive = naive_loss(treated) if rescaled else self.naive
+                for step in range(self.setup.steps):
+                    losses.append(treated.update(step))
+                    if (
+                        not math.isfinite(losses[-1])
+                        or time.process_time() > self.deadline
+                    ):
+                        break
+                finite = all(
+                    bool(p.isfinite().all()) for p in self.setup.model.parameters()
+                )
+            still = (
+                ()
+                if rescaled or treated.batches is not self.setup.batches
+                else self.__dict__.get("still", ())
+            )
+            return Course(tuple(losses), naive, finite, still)
+        except Exception:
+            return STUCK
+        finally:
+            self.restore()
+
+    @cached_property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizer, and others that the owner's update uses."""
+        found: list[Optimizer] = self.snapshot.objects(Optimizer)
+        return found
+
+    @cached_property
+    def held(self) -> set[int]:
+        """``id`` of every parameter that some optimizer holds."""
+        groups = [g for o in self.optimizers for g in o.param_groups]
+        return {id(p) for group in groups for p in group["params"]}
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Named parameters that want a gradient."""
+        named = self.setup.model.named_parameters()
+        return {name: p for name, p in named if p.requires_grad}
+
+
+def layer_of(parameter: str) -> str:
+    """Module of a parameter: ``"fc1"`` for ``"fc1.weight"``, ``"U"`` for ``"U"``."""
+    owner, _, name = parameter.rpartition(".")
+    return owner or name

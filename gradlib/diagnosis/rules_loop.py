@@ -1,0 +1,200 @@
+"""Rules about the code around the model: zero, clip, step, graph, optimizer."""
+
+import math
+
+from gradlib.diagnosis.observation import DETACHED, median
+from gradlib.diagnosis.patient import Patient, layer_of
+from gradlib.diagnosis.report import Finding
+
+
+def stale_gradients(patient: Patient) -> Finding | None:
+    """Gradients of earlier steps are still there when new ones arrive."""
+    loop = patient.seen.loop
+    if patient.setup.step is None or loop is None or not loop.at_step:
+        return None
+    share = (loop.stale + loop.empty) / len(loop.at_step)
+    if share < 0.2:
+        return None
+    return Finding(
+        "missing_zero_grad",
+        "loop",
+        f"{loop.stale + loop.empty} of {len(loop.at_step)} optimizer steps used a gradient "
+        "that still held what an earlier step had used.",
+        {
+            "stale steps": loop.stale,
+            "cleared before the step": loop.empty,
+            "gradient norm, first step": loop.at_step[0],
+            "gradient norm, median": median(loop.at_step),
+        },
+        0.97,
+    )
+
+
+def clip_without_effect(patient: Patient) -> Finding | None:
+    """The optimizer does not use the clipped gradient."""
+    loop, bound = patient.seen.loop, patient.setup.clip
+    if patient.setup.step is None or loop is None or len(loop.at_step) < 3:
+        return None
+    pairs = [
+        (used, left)
+        for used, left in loop.pairs
+        if math.isfinite(used) and left < 0.98 * used
+    ]
+    if len(pairs) >= max(2, 0.05 * len(loop.at_step)):
+        return _misplaced(
+            f"After {len(pairs)} optimizer steps the gradient shrank: it was clipped "
+            "when it had already been used.",
+            {"norm used by the step": pairs[0][0], "norm after it": pairs[0][1]},
+        )
+    if not isinstance(bound, (int, float)):
+        return None
+    over = [
+        used
+        for used, peak in zip(loop.at_step, loop.largest, strict=False)
+        if math.isfinite(used) and used > 1.05 * bound and peak > 1.05 * bound
+    ]
+    if len(over) >= max(2, 0.05 * len(loop.at_step)):
+        return _misplaced(
+            f"{len(over)} optimizer steps used a gradient longer than the clipping "
+            f"bound of {bound:g}.",
+            {"bound": bound, "largest norm used": max(over)},
+        )
+    finite = [used for used in loop.at_step if math.isfinite(used) and used > 0]
+    usual = median(finite)
+    same = [used for used in finite if abs(used - usual) < 0.01 * usual]
+    if len(same) > 0.6 * len(loop.at_step) and usual < 0.5 * bound:
+        return _misplaced(
+            f"The gradient that the optimizer used has the same norm {usual:.3g} at "
+            f"{len(same)} steps, far below the bound of {bound:g}: it was scaled "
+            "after clipping.",
+            {"bound": bound, "norm used": usual, "loss scale": bound / usual},
+        )
+    return None
+
+
+def _misplaced(symptom: str, evidence: dict[str, float]) -> Finding:
+    return Finding("clip_misplaced", "loop", symptom, dict(evidence), 0.95)
+
+
+def orphans(patient: Patient) -> Finding | None:
+    """Parameters get a gradient, but no optimizer holds them and they never move."""
+    seen = patient.seen
+    lost = [
+        name
+        for name, p in patient.parameters.items()
+        if id(p) not in patient.held
+        and seen.moved[name] == 0
+        and (max(seen.norms[name], default=-1) > 0 or not seen.norms[name])
+    ]
+    if not lost:
+        return _foreign(patient)
+    trained = [n for n, p in patient.parameters.items() if id(p) in patient.held]
+    known = {id(p) for p in patient.setup.model.parameters()}
+    strangers = sum(
+        id(p) not in known
+        for g in patient.setup.optimizer.param_groups
+        for p in g["params"]
+    )
+    evidence = {
+        "parameters left out": len(lost),
+        "trained": len(trained),
+        "strangers": strangers,
+    }
+    if not trained:
+        return Finding(
+            "optimizer_misconfigured",
+            "all",
+            "The optimizer holds none of the model's trainable parameters, so the "
+            "model never changes.",
+            evidence,
+            0.97,
+        )
+    order = list(seen.first.layers)
+    late = max(
+        (order.index(layer_of(n)) for n in trained if layer_of(n) in order), default=-1
+    )
+    downstream = [
+        n for n in lost if layer_of(n) not in order or order.index(layer_of(n)) > late
+    ]
+    if not downstream and not (strangers or patient.ill):
+        return None
+    chosen = downstream or lost
+    return Finding(
+        "optimizer_misconfigured",
+        layer_of(chosen[0]),
+        f"{', '.join(lost[:4])} get gradients, but no optimizer holds them.",
+        evidence,
+        0.92 if downstream or strangers else 0.6,
+        fix="Add the missing parameters as a group of the optimizer (or freeze them "
+        "with requires_grad_(False) if that is meant).",
+    )
+
+
+def _foreign(patient: Patient) -> Finding | None:
+    known = {id(p) for p in patient.setup.model.parameters()} | patient.held
+    leaves = [p for p in patient.seen.graph.leaves if id(p) not in known]
+    if not leaves or patient.setup.step is not None:
+        return None
+    shapes = ", ".join(str(tuple(p.shape)) for p in leaves[:3])
+    return Finding(
+        "optimizer_misconfigured",
+        "(root)",
+        f"The loss depends on {len(leaves)} parameters (shapes {shapes}) that the model "
+        "does not register and no optimizer holds.",
+        {"unregistered parameters": len(leaves)},
+        0.9,
+        fix="Register the modules: nn.ModuleList instead of a Python list.",
+    )
+
+
+def cut_graph(patient: Patient) -> Finding | None:
+    """Parameters in the optimizer, used in the forward pass, never get a gradient."""
+    seen = patient.seen
+    if DETACHED in seen.failure:
+        return Finding(
+            "detached_graph",
+            "loss",
+            "The loss does not depend on any parameter through the graph: backward raises.",
+            {"error": seen.failure[:80]},
+            0.96,
+        )
+    if not any(max(c, default=-1) > 0 for c in seen.norms.values()):
+        if not any(seen.norms.values()):
+            return None
+    silent = [
+        name
+        for name, p in patient.parameters.items()
+        if id(p) in patient.held
+        and seen.norms[name]
+        and max(seen.norms[name]) <= 0
+        and all(math.isfinite(v) for v in seen.norms[name])
+        and _used(patient, name)
+    ]
+    none = [name for name in silent if max(seen.norms[name]) < 0]
+    rounding = seen.graph.rounding
+    if none:
+        chosen, why = none, "has no path to the loss"
+    elif rounding and silent:
+        chosen, why = (
+            silent,
+            f"passes through {rounding[0].lower()}, whose slope is zero",
+        )
+    else:
+        return None
+    return Finding(
+        "detached_graph",
+        layer_of(chosen[0]),
+        f"{', '.join(chosen[:4])} never got a gradient: the output {why}.",
+        {
+            "parameters without gradient": len(chosen),
+            "of": len(patient.parameters),
+            "steps": len(seen.losses),
+        },
+        0.94,
+    )
+
+
+def _used(patient: Patient, name: str) -> bool:
+    """Whether the layer of a parameter took part in the first forward pass."""
+    layer = layer_of(name)
+    return "." not in name or layer in patient.seen.first.layers

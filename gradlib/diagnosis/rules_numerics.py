@@ -1,0 +1,105 @@
+"""Rules about values that leave the range of numbers."""
+
+import math
+
+from gradlib.diagnosis.patient import Patient
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.rules_data import compared
+from gradlib.diagnosis.treatments import single
+
+EXPLODED = 1e6
+NORMS = ("batchnorm", "batch_norm", "bn")
+
+
+def softmax_twice(patient: Patient) -> Finding | None:
+    """The loss applies softmax (or sigmoid) to what already went through one."""
+    twice = patient.seen.graph.twice
+    if not twice:
+        return None
+    stable = (
+        "cross_entropy" if twice == "Softmax" else "binary_cross_entropy_with_logits"
+    )
+    return Finding(
+        "loss_numerics",
+        "loss",
+        f"{twice} is applied twice: once in the model and again inside {stable}, "
+        "which flattens the gradient.",
+        {
+            "loss at the start": patient.course.start,
+            "loss at the end": patient.course.end,
+        },
+        0.95,
+        fix=f"Return logits from the model; {stable} expects them.",
+    )
+
+
+def half_overflow(patient: Patient) -> Finding | None:
+    """Values in float16 leave its range, and float32 cures."""
+    layers = patient.seen.first.layers
+    half = [name for name, stats in layers.items() if stats.half]
+    births = patient.death.birth
+    used = half or (births is not None and births.half)
+    if not used or not patient.ill or not patient.cures("float32", single):
+        return None
+    born = births.layer if births is not None and births.half else ""
+    ranked = sorted(
+        (n for n in half if n),
+        key=lambda n: _size(layers[n].largest),
+        reverse=True,
+    )
+    layer = born or (ranked[0] if ranked else "all")
+    return Finding(
+        "fp16_overflow",
+        layer,
+        "The training fails in float16 and learns in float32.",
+        {
+            "largest value in float16": max(
+                (layers[n].largest for n in half), default=math.inf
+            ),
+            "limit": 65504.0,
+            **compared(patient, "float32"),
+        },
+        0.95,
+    )
+
+
+def _size(value: float) -> float:
+    return value if math.isfinite(value) else math.inf
+
+
+def undefined_operation(patient: Patient) -> Finding | None:
+    """NaN or infinity is born from ordinary finite values."""
+    death = patient.death
+    if death.step is None or not death.layer or not death.calm:
+        return None
+    birth = death.birth
+    if birth is not None:
+        opaque = birth.function.startswith(("rnn_", "lstm", "gru"))
+        if birth.half or opaque or birth.largest_input > EXPLODED:
+            return None
+        return Finding(
+            "loss_numerics",
+            death.layer,
+            f"At step {death.step} {birth.function} turned finite values (at most "
+            f"{birth.largest_input:.3g}) into NaN or infinity.",
+            {
+                "step": death.step,
+                "operation": birth.function,
+                "largest input": birth.largest_input,
+            },
+            0.93,
+        )
+    if not math.isfinite(death.loss) or not patient.course.blown:
+        return None
+    return Finding(
+        "loss_numerics",
+        death.layer,
+        f"At step {death.step} the loss is finite ({death.loss:.3g}), its gradient is "
+        f"not{': ' + death.backward + ' has no finite slope there' if death.backward else ''}.",
+        {
+            "step": death.step,
+            "backward operation": death.backward or "unknown",
+            "loss": death.loss,
+        },
+        0.92,
+    )

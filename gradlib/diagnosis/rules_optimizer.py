@@ -1,0 +1,191 @@
+"""Rules about the optimizer: rate, warm-up, reduction and the other settings."""
+
+import math
+
+from torch import nn
+
+from gradlib.diagnosis.patient import Patient
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.rules_data import compared
+from gradlib.diagnosis.setup import mapped, samples
+from gradlib.diagnosis.treatments import (
+    Treatment,
+    averaged,
+    option,
+    slower,
+    unscheduled,
+    warmed,
+)
+
+
+def summed_loss(patient: Patient) -> Finding | None:
+    """The loss doubles with the batch, and dividing by the batch size cures."""
+    if not patient.ill or patient.setup.step is not None:
+        return None
+    ratio = _doubling(patient)
+    if not ratio > 1.6:
+        return None
+    if not patient.cures("the mean over the batch", averaged):
+        return None
+    return Finding(
+        "sum_reduction",
+        "loss",
+        f"The loss of a whole batch is {ratio:.3g} times the loss of its half; with "
+        "the mean the same training learns.",
+        {
+            "batch size": samples(patient.setup.batches[0]),
+            **compared(patient, "the mean over the batch"),
+        },
+        0.93,
+    )
+
+
+def _doubling(patient: Patient) -> float:
+    """Loss of a batch over the mean loss of its two halves, without training."""
+    batch = patient.setup.batch(0)
+    size = samples(batch)
+    if size < 4:
+        return math.nan
+    half = size // 2
+
+    def part(start: int) -> float:
+        cut = mapped(
+            batch,
+            lambda t: t[start : start + half] if t.ndim and t.shape[0] == size else t,
+        )
+        patient.restore()
+        return float(patient.setup.compute(cut).detach())
+
+    try:
+        patient.restore()
+        whole = float(patient.setup.compute(batch).detach())
+        parts = (part(0) + part(half)) / 2
+        return whole / parts if parts else math.nan
+    except Exception:
+        return math.nan
+    finally:
+        patient.restore()
+
+
+def strange_option(patient: Patient) -> Finding | None:
+    """One option of the optimizer at its usual value cures."""
+    if not patient.doubtful:
+        return None
+    groups = patient.setup.optimizer.param_groups
+    trials: list[tuple[str, str, Treatment]] = []
+    if any(g.get("maximize") for g in groups):
+        trials.append(("maximize", "maximize=False", option(maximize=False)))
+    if any(float(g.get("weight_decay") or 0) > 0 for g in groups):
+        trials.append(("weight_decay", "weight_decay=0", option(weight_decay=0.0)))
+    eps = [float(g["eps"]) for g in groups if "eps" in g]
+    if eps and max(eps) > 1e-6:
+        trials.append(("eps", "eps=1e-8", option(eps=1e-8)))
+    if any("betas" in g and tuple(g["betas"]) != (0.9, 0.999) for g in groups):
+        trials.append(("betas", "betas=(0.9, 0.999)", option(betas=(0.9, 0.999))))
+    if any(float(g.get("momentum") or 0) > 0.95 for g in groups):
+        trials.append(("momentum", "momentum=0.9", option(momentum=0.9)))
+    for name, label, treatment in trials:
+        if patient.cures(label, treatment):
+            value = groups[0].get(name)
+            return Finding(
+                "optimizer_misconfigured",
+                "global",
+                f"The optimizer runs with {name} = {value}; with {label} the same training learns.",
+                {name: str(value), **compared(patient, label)},
+                0.9,
+                fix=f"Start from {label}.",
+            )
+    return None
+
+
+def small_epsilon(patient: Patient) -> Finding | None:
+    """A larger epsilon of Adam cures: second moments are close to zero."""
+    groups = patient.setup.optimizer.param_groups
+    eps = [float(g["eps"]) for g in groups if "eps" in g]
+    if not patient.ill or not eps or max(eps) > 1e-5 or "betas" not in groups[0]:
+        return None
+    label = "eps=1e-3"
+    if not patient.cures(label, option(eps=1e-3)):
+        return None
+    return Finding(
+        "optimizer_misconfigured",
+        "global",
+        f"Adam divides by sqrt(v) + {eps[0]:g}; with {label} the same training learns.",
+        {"eps": eps[0], **compared(patient, label)},
+        0.72,
+        fix="Raise eps to 1e-4 or 1e-3.",
+    )
+
+
+def tiny_steps(patient: Patient) -> Finding | None:
+    """Weights hardly move, and a learning rate 100 times larger cures."""
+    if not patient.ill or patient.course.blown:
+        return None
+    moved = [m for n, m in patient.seen.moved.items() if n in patient.parameters]
+    if not moved or max(moved) > 0.02:
+        return None
+    for factor in (100.0, 10_000.0):
+        label = f"a learning rate {factor:g} times larger"
+        if patient.cures(label, slower(1 / factor)):
+            return Finding(
+                "optimizer_misconfigured",
+                "global",
+                f"The weights moved by at most {max(moved):.2g} of their size; with {label} the training learns.",
+                {"largest relative move": max(moved), **compared(patient, label)},
+                0.8,
+                fix="Raise the learning rate (and check what the scheduler sets).",
+            )
+    return None
+
+
+def missing_warmup(patient: Patient) -> Finding | None:
+    """An adaptive optimizer on a normalised network survives after a warm-up."""
+    norms = any(
+        isinstance(m, nn.LayerNorm) or "RMSNorm" in type(m).__name__
+        for m in patient.setup.model.modules()
+    )
+    adaptive = any("betas" in g for g in patient.setup.optimizer.param_groups)
+    if not patient.ill or not norms or not adaptive:
+        return None
+    label = "a warm-up"
+    if not patient.cures(label, warmed(max(4, int(0.6 * patient.setup.steps)))):
+        return None
+    return Finding(
+        "warmup_missing",
+        "global",
+        "At the full learning rate from the first step the training fails; with a "
+        "linear warm-up to the same rate it learns.",
+        {
+            "learning rate": patient.seen.rates[0] if patient.seen.rates else math.nan,
+            **compared(patient, label),
+        },
+        0.86,
+    )
+
+
+def fast_steps(patient: Patient) -> Finding | None:
+    """A smaller learning rate, and nothing more special, cures."""
+    if not patient.ill:
+        return None
+    rate = max((r for r in patient.seen.rates if math.isfinite(r)), default=math.nan)
+    for factor in (10.0, 100.0, 1000.0):
+        label = f"a learning rate {factor:g} times smaller"
+        if patient.cures(label, slower(factor)):
+            return Finding(
+                "lr_too_high",
+                "global",
+                f"With {label} the same training learns.",
+                {"largest learning rate": rate, **compared(patient, label)},
+                0.84 if factor < 100 else 0.8,
+            )
+    if patient.setup.scheduler is not None and patient.cures(
+        "no scheduler", unscheduled
+    ):
+        return Finding(
+            "optimizer_misconfigured",
+            "global",
+            "Without the scheduler the same training learns.",
+            compared(patient, "no scheduler"),
+            0.75,
+        )
+    return None

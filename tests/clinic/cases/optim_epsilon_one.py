@@ -1,0 +1,35 @@
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+CAUSE = "optimizer_misconfigured"
+ALSO_OK = set()
+SOURCE = "written for this test, after common reports"
+FIX = "eps 1e-8 instead of 1: it swamps the second moment"
+
+
+def _build(good):
+    torch.manual_seed(26)
+    protos = torch.randn(6, 20)
+    batches = []
+    for _ in range(80):
+        y = torch.randint(0, 6, (32,))
+        batches.append((protos[y] + 0.5 * torch.randn(32, 20), y))
+    model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 6))
+    opt = torch.optim.Adam(model.parameters(), lr=2e-3, eps=1e-8 if good else 1.0)
+    return dict(
+        model=model,
+        loss_fn=F.cross_entropy,
+        optimizer=opt,
+        batches=batches,
+        clip=None,
+        scheduler=None,
+    )
+
+
+def make():
+    return _build(False)
+
+
+def make_fixed():
+    return _build(True)
