@@ -1,0 +1,219 @@
+"""The annotated list of readings, made from ``references.bib`` at each build.
+
+The page ``readings.md`` holds a marker. Before Sphinx reads the page, the marker is
+replaced by the works of ``references.bib``, grouped by chapter and level, each with a
+link back to every chapter that cites it. A chapter cites a work by linking to it.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pybtex.database import Entry, Person, parse_file
+from pybtex.richtext import Text
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
+
+PAGE = "readings"
+BIBLIOGRAPHY = "references.bib"
+MARKER = "<!-- readings -->"
+LEVELS = {"start": "Start here", "paper": "Papers", "deep": "Deep"}
+VENUES = ("journal", "booktitle", "howpublished", "publisher", "school")
+REQUIRED = ("title", "year", "url", "keywords", "level", "annote")
+LINK = re.compile(r"\]\(<?(https?://[^\s)>]+)>?\)")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One entry of the bibliography, as plain text."""
+
+    key: str
+    title: str
+    authors: str
+    venue: str
+    year: str
+    url: str
+    links: frozenset[str]  # all addresses of the work, in canonical form
+    chapter: str
+    level: str
+    annotation: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A page of the book and the addresses that it links to, in canonical form."""
+
+    file: str
+    title: str
+    cites: frozenset[str]
+
+    @property
+    def name(self) -> str:
+        return Path(self.file).stem
+
+    @property
+    def link(self) -> str:
+        return f"[{self.title}]({self.file})"
+
+
+def canonical(url: str) -> str:
+    """The same text for all ways to write one address.
+
+    Scheme, ``www``, anchor, and arXiv's version and PDF do not matter.
+    """
+    url = re.sub(r"^https?://(www\.|dx\.)?", "", url.partition("#")[0]).rstrip("/")
+    paper = re.match(r"arxiv\.org/(?:abs|pdf)/([\w.-]+?)(?:v\d+)?(?:\.pdf)?$", url)
+    return f"arxiv.org/abs/{paper[1]}" if paper else url
+
+
+def read_works(path: Path) -> list[Work]:
+    """All works, in the order of the file.
+
+    Raises:
+        ValueError: an entry lacks a field, or its level is unknown; names the entry.
+    """
+    entries = parse_file(path, bib_format="bibtex").entries
+    return [read_work(key, entry) for key, entry in entries.items()]
+
+
+def read_work(key: str, entry: Entry) -> Work:
+    fields = entry.fields
+    missing = [name for name in REQUIRED if not fields.get(name)]
+    if not any(fields.get(name) for name in VENUES):
+        missing.append(" or ".join(VENUES))
+    if not entry.persons.get("author"):
+        missing.append("author")
+    if missing:
+        raise ValueError(f"{key}: expected {', '.join(missing)}; the entry has none")
+    if fields["level"] not in LEVELS:
+        known = ", ".join(LEVELS)
+        raise ValueError(f"{key}: expected a level of {known}; got {fields['level']!r}")
+
+    links = [fields["url"]]
+    if fields.get("eprint"):
+        links.append(f"https://arxiv.org/abs/{fields['eprint']}")
+    if fields.get("doi"):
+        links.append(f"https://doi.org/{fields['doi']}")
+    return Work(
+        key=key,
+        title=plain(fields["title"]),
+        authors=author_names(entry.persons["author"]),
+        venue=plain(next(fields[name] for name in VENUES if fields.get(name))),
+        year=fields["year"],
+        url=fields["url"],
+        links=frozenset(map(canonical, links)),
+        chapter=fields["keywords"],
+        level=fields["level"],
+        annotation=plain(fields["annote"]),
+    )
+
+
+def plain(latex: str) -> str:
+    """Text without LaTeX markup."""
+    return str(Text.from_latex(latex).render_as("text"))
+
+
+def author_names(people: list[Person]) -> str:
+    """Last names: all of up to three authors, else the first and "et al."."""
+    names = [plain(" ".join([*p.prelast_names, *p.last_names])) for p in people]
+    if len(names) > 3 or "others" in names:
+        return f"{names[0]} et al."
+    return " and ".join(", ".join(names).rsplit(", ", 1))
+
+
+def escape(text: str) -> str:
+    """Plain text as Markdown that reads the same."""
+    return re.sub(r"([\\`*_\[\]<>$])", r"\\\1", text)
+
+
+def chapter_files(root: Path) -> list[str]:
+    """Notebooks of the book, in the order of ``_toc.yml``."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text("utf8"))
+    parts = [toc, *toc.get("parts", [])]
+    names = [entry["file"] for part in parts for entry in part.get("chapters", [])]
+    files = [f"{name.removesuffix('.ipynb')}.ipynb" for name in names]
+    return [file for file in files if (root / file).exists()]
+
+
+def read_chapter(root: Path, file: str) -> Chapter:
+    """Title and links of a notebook."""
+    notebook = json.loads((root / file).read_text("utf8"))
+    prose = "\n\n".join(
+        "".join(cell["source"])
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "markdown"
+    )
+    title = re.search(r"^# (.+)$", prose, re.MULTILINE)
+    return Chapter(
+        file=file,
+        title=title[1].strip() if title else Path(file).stem,
+        cites=frozenset(map(canonical, LINK.findall(prose))),
+    )
+
+
+def describe(work: Work, chapters: Iterable[Chapter]) -> str:
+    """One item of the list."""
+    back = ", ".join(c.link for c in chapters if c.cites & work.links)
+    return (
+        f"- **[{escape(work.title)}](<{work.url}>)**, {escape(work.authors)}, "
+        f"*{escape(work.venue)}*, {work.year}. {escape(work.annotation)}"
+        + (f" Cited in {back}." if back else "")
+    )
+
+
+def render(works: list[Work], chapters: list[Chapter]) -> str:
+    """The whole list as Markdown: chapters in the book's order, then the others."""
+    written = {chapter.name: chapter for chapter in chapters}
+    names = [*written, *(work.chapter for work in works if work.chapter not in written)]
+    lines = []
+    for name in dict.fromkeys(names):
+        listed = [work for work in works if work.chapter == name]
+        if not listed:
+            continue
+        if name in written:
+            lines += [f"## {written[name].title}", ""]
+            lines += [f"For the chapter {written[name].link}.", ""]
+        else:
+            lines += [f"## {name.replace('_', ' ').capitalize()}", ""]
+        for level, heading in LEVELS.items():
+            items = [describe(w, chapters) for w in listed if w.level == level]
+            if items:
+                lines += [f"### {heading}", "", *items, ""]
+    return "\n".join(lines)
+
+
+def insert(app: Sphinx, page: str, source: list[str]) -> None:
+    """Replace the marker by the list."""
+    if page != PAGE:
+        return
+    if MARKER not in source[0]:
+        raise ExtensionError(f"{PAGE}: expected the marker {MARKER}, found none")
+    root = Path(app.srcdir)
+    chapters = [read_chapter(root, file) for file in chapter_files(root)]
+    try:
+        works = read_works(root / BIBLIOGRAPHY)
+    except ValueError as error:
+        raise ExtensionError(f"{BIBLIOGRAPHY}: {error}") from error
+    source[0] = source[0].replace(MARKER, render(works, chapters))
+    app.env.note_dependency(str(root / BIBLIOGRAPHY))
+
+
+def refresh(
+    app: Sphinx,
+    env: BuildEnvironment,
+    added: set[str],
+    changed: set[str],
+    removed: set[str],
+) -> list[str]:
+    """Read the page again when any other page changed: it may cite other works."""
+    return [PAGE] if (added | changed | removed) and PAGE in env.found_docs else []
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("source-read", insert)
+    app.connect("env-get-outdated", refresh)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
