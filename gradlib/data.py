@@ -19,6 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gradlib.errors import check_choice, check_count
+from gradlib.tasks import adding_problem, copy_task, heavy_tailed_noise
+
+__all__ = ["adding_problem", "batches", "copy_task", "heavy_tailed_noise", "mnist"]
 
 _SAMPLE = Path(str(resources.files("gradlib"))) / "mnist_sample.npz"
 _SAMPLE_SHA256 = "7a02a5f3eab2478b1397189990edc5733864908c7d2342e060e3f710a96849ea"
