@@ -6,8 +6,6 @@ torch's default weights; `gradlib.initialize_` draws others.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -15,6 +13,14 @@ from torch import Tensor, nn
 
 from gradlib.activations import ActivationLike, get
 from gradlib.errors import check_choice, check_count
+from gradlib.recurrent import Recurrent as Recurrent
+from gradlib.recurrent import initialize_hidden_ as initialize_hidden_
+from gradlib.recurrent import recurrent_classifier as recurrent_classifier
+from gradlib.recurrent import recurrent_lm as recurrent_lm
+from gradlib.seeding import seeded
+from gradlib.transformer import Transformer as Transformer
+from gradlib.transformer import small_transformer as small_transformer
+from gradlib.transformer import token_loss as token_loss
 
 RESIDUALS = ("plain", "scaled", "rezero")
 
@@ -47,6 +53,7 @@ class Feedforward(nn.Module):
         self.norms = nn.ModuleList(norms)
         self.activations = nn.ModuleList(activations)
         self.pool = pool
+        self.residual = residual
         self.branch_layers = branch_layers if residual else 0
         blocks = len(self.branches)
         self.scale = 1 / math.sqrt(blocks) if residual == "scaled" and blocks else 1.0
@@ -233,14 +240,3 @@ def check_shape(
             f"depth: expected 2 + a multiple of branch_layers = {branch_layers}, for "
             f"the first layer, the residual branches and the last one; got {depth}"
         )
-
-
-@contextmanager
-def seeded(seed: int | None) -> Iterator[None]:
-    """Let torch draw from ``seed`` on the CPU, then restore its random state."""
-    if seed is None:
-        yield
-        return
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(check_count(seed, "seed", least=0))
-        yield
