@@ -114,7 +114,7 @@ def read_work(key: str, entry: Entry) -> Work:
 
 def plain(latex: str) -> str:
     """Text without LaTeX markup."""
-    return str(Text.from_latex(latex).render_as("text"))
+    return str(Text.from_latex(latex))
 
 
 def author_names(people: list[Person]) -> str:
