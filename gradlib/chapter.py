@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,42 @@ def begin(seed: int | None = None) -> int:
     torch.set_num_threads(1)
     use_style()
     return seed
+
+
+def say(text: str) -> None:
+    """Show Markdown with numbers from the run, as prose of the chapter.
+
+    Example:
+        >>> say("The norm grew **12-fold**.")
+        <IPython.core.display.Markdown object>
+    """
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))  # type: ignore[no-untyped-call]
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Show rows from the run as a table of the chapter.
+
+    Args:
+        header: Column titles.
+        rows: As many values each; shown by ``str``, so format numbers first.
+
+    Raises:
+        ValueError: a row is longer or shorter than the header.
+
+    Example:
+        >>> table(["seed", "loss"], [[0, 2.3], [1, 2.4]])
+        <IPython.core.display.Markdown object>
+    """
+    lines = [list(header), ["---"] * len(header)]
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(
+                f"table: expected {len(header)} values a row, got {len(row)}: {row}"
+            )
+        lines.append([str(value) for value in row])
+    say("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def claim(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradlib.chapter import base_seed, begin, claim
+from gradlib.chapter import base_seed, begin, claim, table
 
 
 def test_begin_repeats_every_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +58,12 @@ def test_claim_is_logged(tmp_path, monkeypatch, capsys) -> None:
     records = [json.loads(line) for line in log.read_text("utf8").splitlines()]
     assert [r["holds"] for r in records] == [True, False]
     assert capsys.readouterr().out == "holds: it grows (3, above 1)\n"
+
+
+def test_table_is_markdown(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("gradlib.chapter.say", shown.append)
+    table(["seed", "loss"], [[0, "2.3"]])
+    assert shown == ["| seed | loss |\n| --- | --- |\n| 0 | 2.3 |"]
+    with pytest.raises(ValueError, match="expected 2 values a row, got 1"):
+        table(["seed", "loss"], [[0]])

@@ -139,6 +139,7 @@ def test_claims_are_asserted(path: Path) -> None:
     claims = [cell for cell in cells(path, "code") if "claims" in tags(cell)]
     assert len(claims) >= 3
     for cell in claims:
+        assert "hide-input" in tags(cell)
         assert re.search(r"^\s*assert |\bclaim\(", cell.source, re.MULTILINE)
 
 
