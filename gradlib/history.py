@@ -62,7 +62,10 @@ class History:
             ValueError: step: expected 4 or more, after the last row, got 3
         """
         check_count(step, "step", least=0)
-        row = {name: _number(value, name) for name, value in columns.items()}
+        row = {
+            name: value if type(value) is float else _number(value, name)
+            for name, value in columns.items()
+        }
         last = self._steps[-1] if self._steps else -1
         if step < last:
             raise ValueError(
@@ -109,7 +112,9 @@ class History:
         return [step for step, _ in kept], [value for _, value in kept]
 
     def layers(self, quantity: str) -> dict[str, list[float]]:
-        """The columns ``quantity/<layer>``, by the layer's name.
+        """Recorded values of the columns ``quantity/<layer>``, by the layer's name.
+
+        Steps without a value are left out; `recorded` gives the steps too.
 
         Example:
             >>> history = History()
@@ -119,7 +124,7 @@ class History:
         """
         start = f"{quantity}/"
         return {
-            name.removeprefix(start): self[name]
+            name.removeprefix(start): self.recorded(name)[1]
             for name in self.columns
             if name.startswith(start)
         }
@@ -199,8 +204,6 @@ class History:
 
 
 def _number(value: SupportsFloat, name: str) -> float:
-    if type(value) is float:
-        return value
     if isinstance(value, str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     return float(value)

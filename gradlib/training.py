@@ -3,13 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from tqdm import tqdm
 
@@ -33,15 +31,11 @@ from gradlib.loop import (
     make_scheduler,
     parameters_of,
 )
-
-if TYPE_CHECKING:
-    from gradlib.monitor import GradientMonitor
+from gradlib.measure import checked_gradients, total_norm
+from gradlib.monitor import GradientMonitor
+from gradlib.probes import read
 
 Clip = Callable[[list[nn.Parameter]], object]
-
-
-def total_norm(parameters: list[nn.Parameter]) -> Tensor:
-    return get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def fit(
@@ -55,7 +49,7 @@ def fit(
     clip: Clip | None = None,
     scheduler: Scheduler | Callable[[Optimizer], Scheduler] | None = None,
     accumulate: int = 1,
-    monitor: "GradientMonitor | None" = None,
+    monitor: GradientMonitor | None = None,
     autocast: torch.dtype | None = None,
     scaler: GradScaler | None = None,
     stop_at_divergence: str = "raise",
@@ -135,21 +129,27 @@ def fit(
             mean = backward(model, group, loss_fn, autocast=autocast, scaler=scaler)
             if scaler is not None:
                 scaler.unscale_(optimizer)
-            loss, norm = _read(mean, total_norm(parameters))
+            loss, norm = read([mean, total_norm(parameters)])
+            norm, broken = _exact(norm, model, parameters)
             rate = float(optimizer.param_groups[0]["lr"])
             history.append(step, loss=loss, gradient_norm=norm, learning_rate=rate)
             if monitor is not None:
-                monitor.log(loss)
+                monitor.log(loss, learning_rate=rate)
             limit = 1000.0 * max(loss, 1.0) if limit is None else limit
             _check_loss(step, loss, limit)
+            clipped = False
             try:
-                clipped = _clip(clip, model, parameters, norm, scaler)
+                if clip is not None and not (scaler and broken):
+                    clip(parameters)
+                    clipped = float(total_norm(parameters)) != norm
+                elif broken and scaler is None:
+                    raise broken
             except NonFiniteGradientError as error:
-                raise DivergenceError(step, loss, str(error)) from error
+                raise DivergenceError(step, loss, str(broken or error)) from error
             history.append(step, clipped=clipped)
+            skipped = False
             if scaler is None:
                 optimizer.step()
-                skipped = False
             else:
                 scale = scaler.get_scale()
                 scaler.step(optimizer)
@@ -214,12 +214,6 @@ def _divergence_recorded(history: History, then: str) -> Iterator[None]:
             raise
 
 
-def _read(loss: Tensor, norm: Tensor) -> list[float]:
-    """Both numbers in one read of the device."""
-    numbers: list[float] = torch.stack((loss, norm.to(loss.device))).tolist()
-    return numbers
-
-
 def _check_loss(step: int, loss: float, limit: float) -> None:
     if not math.isfinite(loss):
         raise DivergenceError(step, loss, "not a finite number")
@@ -227,37 +221,18 @@ def _check_loss(step: int, loss: float, limit: float) -> None:
         raise DivergenceError(step, loss, f"above {limit:.4g}")
 
 
-def _clip(
-    clip: Clip | None,
-    model: nn.Module,
-    parameters: list[nn.Parameter],
-    norm: float,
-    scaler: GradScaler | None,
-) -> bool:
-    """Clip the gradients, whose norm is given; whether that changed the norm."""
-    broken = None if math.isfinite(norm) else _broken(model, parameters)
-    if broken is not None and scaler is not None:
-        return False
-    if clip is None:
-        if broken is not None:
-            raise broken
-        return False
-    try:
-        clip(parameters)
-    except NonFiniteGradientError as error:
-        raise (broken or error) from error
-    return float(total_norm(parameters)) != norm
-
-
-def _broken(
-    model: nn.Module, parameters: list[nn.Parameter]
-) -> NonFiniteGradientError | None:
+def _exact(
+    norm: float, model: nn.Module, parameters: list[nn.Parameter]
+) -> tuple[float, NonFiniteGradientError | None]:
+    """The norm, again in float64 if it did not fit; and what broke it, if any."""
+    if math.isfinite(norm):
+        return norm, None
     names = {id(p): name for name, p in model.named_parameters()}
-    for index, p in enumerate(parameters):
-        if p.grad is not None and not p.grad.isfinite().all():
-            kind = "nan" if p.grad.isnan().any() else "inf"
-            return NonFiniteGradientError(names.get(id(p), f"parameter {index}"), kind)
-    return None
+    named = [(names.get(id(p), f"parameter {i}"), p) for i, p in enumerate(parameters)]
+    try:
+        return float(checked_gradients(named)[1]), None
+    except NonFiniteGradientError as error:
+        return norm, error
 
 
 def _check_clip(clip: Clip | None) -> None:

@@ -1,0 +1,244 @@
+"""Watch the gradients, updates and activations of a model while it trains."""
+
+import math
+from types import TracebackType
+from typing import Any, Self, SupportsFloat
+
+import torch
+from torch import Tensor, nn
+
+from gradlib.errors import check_count
+from gradlib.gradients import norms_of
+from gradlib.history import History
+from gradlib.nonfinite import NonFinite, kind_of
+from gradlib.probes import OutputProbe, UpdateProbe, read
+
+_SURELY_EXACT = 1e-16
+
+
+class GradientMonitor:
+    """Record norms of gradients, parameters and updates, layer by layer.
+
+    It works with any module in any loop. Call `log` once a step, after
+    ``backward()`` and before clipping, so that the norms are those of the raw
+    gradients. The update of a step is the change of the parameters until the next
+    call. Norms of parameters and updates cost more than those of gradients, and
+    change slowly; therefore they have an interval of their own.
+
+    Rows of ``history`` hold ``loss``, ``gradient_norm`` (all layers together) and
+    for each parameter ``gradient_norm/<name>``, ``parameter_norm/<name>`` and
+    ``update_ratio/<name>`` (norm of the update / norm of the parameter); for each
+    module without children ``activation_mean/<name>``, ``activation_std/<name>``
+    and ``activation_zeros/<name>`` (share of exact zeros).
+
+    Args:
+        model: Any module with trainable parameters.
+        every: Record each ``every``-th step, the first one included.
+        updates_every: Record norms of parameters and updates each so many steps; a
+            multiple of ``every``, by default the smallest one from 20 on.
+        activations: Record the outputs of forward passes that build a graph; of
+            several in a step, the last.
+
+    Attributes:
+        history: The `History` of the recorded steps.
+        first_nonfinite: Where NaN or infinity was first seen in a recorded step,
+            or None.
+        first_nonfinite_step: That step.
+
+    Raises:
+        TypeError: ``model`` is no module.
+        ValueError: it has no trainable parameter, or an interval cannot be right.
+
+    Example:
+        >>> model = nn.Linear(3, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with GradientMonitor(model) as monitor:
+        ...     for _ in range(20):
+        ...         optimizer.zero_grad()
+        ...         loss = model(torch.ones(8, 3)).square().mean()
+        ...         loss.backward()
+        ...         monitor.log(loss)
+        ...         optimizer.step()
+        >>> len(monitor.history["gradient_norm/weight"])
+        20
+        >>> monitor.history.recorded("update_ratio/weight")[0]
+        [0]
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        every: int = 1,
+        *,
+        updates_every: int | None = None,
+        activations: bool = False,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"model: expected a torch.nn.Module, got {type(model).__name__}"
+            )
+        self.every = check_count(every, "every")
+        self.updates_every = _updates_every(self.every, updates_every)
+        self.history = History()
+        self.first_nonfinite: NonFinite | None = None
+        self.first_nonfinite_step: int | None = None
+        self._named: dict[str, Tensor] = {
+            name: p for name, p in model.named_parameters() if p.requires_grad
+        }
+        if not self._named:
+            raise ValueError(
+                "model: expected at least one trainable parameter, got "
+                f"{type(model).__name__} without any"
+            )
+        self._gradient_columns = [f"gradient_norm/{name}" for name in self._named]
+        self._parameter_columns = [f"parameter_norm/{name}" for name in self._named]
+        self._updates = UpdateProbe(self._named)
+        self._outputs = OutputProbe(model) if activations else None
+        self._state = "new"
+        self._step = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the monitor is inside its ``with``."""
+        return self._state == "open"
+
+    def __enter__(self) -> Self:
+        if self._state != "new":
+            raise RuntimeError(
+                f"expected a new monitor, got one that is {self._state}. Make another "
+                "GradientMonitor for another run."
+            )
+        self._state = "open"
+        self._await_step()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._state = "closed"
+        if self._outputs is not None:
+            self._outputs.stop()
+        if error is None and self._updates.is_waiting:
+            self._record_updates(read(self._updates.norms()))
+        self._updates = UpdateProbe({})
+
+    @torch.no_grad()
+    def log(self, loss: Tensor | float | None = None, **columns: SupportsFloat) -> None:
+        """Count a step, and record it if it is due.
+
+        Args:
+            loss: The loss of the step.
+            **columns: Further numbers for the row, such as the learning rate.
+
+        Raises:
+            RuntimeError: the monitor is not open, or no parameter has a gradient.
+            ValueError: the loss is not one number.
+        """
+        if not self.is_open:
+            raise RuntimeError(
+                f"expected an open monitor, got one that is {self._state}. Call log "
+                "inside `with GradientMonitor(model) as monitor:`."
+            )
+        due = self._step % self.every == 0
+        row = self._measure(loss) if due else {}
+        updates = self._updates.norms()
+        numbers = read([*row.values(), *updates])
+        if updates:
+            self._record_updates(numbers[len(row) :])
+        if due:
+            values = dict(zip(row, numbers, strict=False))
+            if loss is not None:
+                columns = {"loss": values.pop("loss", loss), **columns}
+            self._record(values, columns)
+        self._step += 1
+        self._await_step()
+
+    def _measure(self, loss: Tensor | float | None) -> dict[str, Tensor]:
+        """The numbers of a row, by column, on the device."""
+        grads = self._gradients()
+        if not grads:
+            raise RuntimeError(
+                "expected gradients, got none in any parameter. Call log after "
+                "backward() and before the gradients are set to None."
+            )
+        row = dict(zip(grads, norms_of(list(grads.values())), strict=True))
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise ValueError(
+                    f"loss: expected one number, got shape {tuple(loss.shape)}"
+                )
+            row["loss"] = loss.reshape(())
+        if self._step % self.updates_every == 0:
+            sizes = norms_of(list(self._named.values()))
+            row |= zip(self._parameter_columns, sizes, strict=True)
+        if self._outputs is not None:
+            row |= self._outputs.found
+        return row
+
+    def _gradients(self) -> dict[str, Tensor]:
+        pairs = zip(self._gradient_columns, self._named.values(), strict=True)
+        return {
+            column: g if g.layout is torch.strided else g.coalesce().values()
+            for column, p in pairs
+            if (g := p.grad) is not None
+        }
+
+    def _record(
+        self, values: dict[str, float], columns: dict[str, SupportsFloat]
+    ) -> None:
+        norms = {c: values[c] for c in self._gradient_columns if c in values}
+        if not all(_SURELY_EXACT < norm < math.inf for norm in norms.values()):
+            grads = list(self._gradients().values())
+            exact = read(norms_of(grads, dtype=torch.float64))
+            norms = dict(zip(norms, exact, strict=True))
+        total = math.hypot(*norms.values())
+        row = {**columns, "gradient_norm": total, **values, **norms}
+        self.history.append(self._step, **row)
+        if self._step % self.updates_every == 0:
+            self._updates.start([values[column] for column in self._parameter_columns])
+        if self.first_nonfinite is None and not all(map(math.isfinite, row.values())):
+            self._note_nonfinite(row)
+
+    def _record_updates(self, updates: list[float]) -> None:
+        self.history.append(self._step - 1, **self._updates.stop(updates))
+
+    def _note_nonfinite(self, row: dict[str, SupportsFloat]) -> None:
+        """Keep the first in the order of a step; a norm may overflow without any."""
+        outputs = "activation_mean/"
+        suspects: list[tuple[str, str, Any]] = [
+            *((name, "parameter", p) for name, p in self._named.items()),
+            *(
+                (column.removeprefix(outputs), "forward", value)
+                for column, value in row.items()
+                if column.startswith(outputs)
+            ),
+            ("loss", "loss", row.get("loss")),
+            *((name, "backward", p.grad) for name, p in reversed(self._named.items())),
+        ]
+        for name, where, value in suspects:
+            kind = "" if value is None else kind_of(torch.as_tensor(value))
+            if kind:
+                self.first_nonfinite = NonFinite(name, where, kind)
+                self.first_nonfinite_step = self._step
+                return
+
+    def _await_step(self) -> None:
+        if self._outputs is None:
+            return
+        if self._step % self.every == 0:
+            self._outputs.start()
+        else:
+            self._outputs.stop()
+
+
+def _updates_every(every: int, updates_every: int | None) -> int:
+    if updates_every is None:
+        return every * math.ceil(20 / every)
+    if check_count(updates_every, "updates_every") % every:
+        raise ValueError(
+            f"updates_every: expected a multiple of every={every}, got {updates_every}"
+        )
+    return updates_every

@@ -1,0 +1,146 @@
+"""What a monitor reads besides gradients: outputs of modules, updates of weights."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from gradlib.gradients import norms_of, on_one_device
+
+_HALF = {torch.float16, torch.bfloat16}
+
+
+def read(scalars: list[Tensor]) -> list[float]:
+    """The numbers of scalar tensors, in one read of the device."""
+    if not scalars:
+        return []
+    numbers: list[float] = torch.stack(on_one_device(scalars)).tolist()
+    return numbers
+
+
+class OutputProbe:
+    """Mean, standard deviation and share of zeros of each module's output.
+
+    Looks at the modules without children, in forward passes that build a graph;
+    evaluation under ``torch.no_grad()`` is left out. Of an output that is a tuple
+    it takes the first tensor, and of several forward passes the last.
+
+    Args:
+        model: Any module.
+
+    Attributes:
+        found: Scalar tensors by column, for example ``activation_mean/0``, in the
+            order of the forward pass.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        >>> probe = OutputProbe(model)
+        >>> probe.start()
+        >>> _ = model(torch.zeros(1, 2))
+        >>> probe.stop()
+        >>> list(probe.found)[-1]
+        'activation_zeros/1'
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.found: dict[str, Tensor] = {}
+        self._leaves = {
+            name or type(module).__name__: module
+            for name, module in model.named_modules()
+            if next(module.children(), None) is None
+        }
+        self._handles: list[RemovableHandle] = []
+
+    def start(self) -> None:
+        """Forget what was found, and look at the next forward pass."""
+        self.found = {}
+        if not self._handles:
+            self._handles = [self._hook(*leaf) for leaf in self._leaves.items()]
+
+    def stop(self) -> None:
+        """Remove all hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _hook(self, name: str, module: nn.Module) -> RemovableHandle:
+        columns = [f"activation_{what}/{name}" for what in ("mean", "std", "zeros")]
+
+        def look(module: nn.Module, inputs: Any, output: Any) -> None:
+            tensor = _first_tensor(output)
+            if torch.is_grad_enabled() and tensor is not None:
+                self.found |= zip(columns, _statistics(tensor.detach()), strict=True)
+
+        return module.register_forward_hook(look)
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    while isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    usable = isinstance(output, Tensor) and output.is_floating_point()
+    return output if usable and output.numel() else None
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if x.dtype in _HALF:
+        x = x.float()
+    return x.mean(), x.std(correction=0), 1.0 - x.count_nonzero() / x.numel()
+
+
+class UpdateProbe:
+    """Norms of parameters, and of their change between two moments.
+
+    Args:
+        named: Parameters by name.
+
+    Example:
+        >>> p = torch.full((4,), 2.0)
+        >>> probe = UpdateProbe({"p": p})
+        >>> probe.start(sizes=[4.0])
+        >>> p += 0.5
+        >>> probe.norms()
+        [tensor(1.)]
+        >>> probe.stop([1.0])
+        {'update_ratio/p': 0.25}
+    """
+
+    def __init__(self, named: dict[str, Tensor]) -> None:
+        self._columns = [f"update_ratio/{name}" for name in named]
+        self._parameters = list(named.values())
+        self._copies: list[Tensor] = []
+        self._sizes: list[float] = []
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there are copies to compare with."""
+        return bool(self._sizes)
+
+    @torch.no_grad()
+    def start(self, sizes: list[float]) -> None:
+        """Copy the parameters, whose norms are given."""
+        if not self._copies:
+            self._copies = [torch.empty_like(p) for p in self._parameters]
+        torch._foreach_copy_(self._copies, self._parameters)
+        self._sizes = sizes
+
+    @torch.no_grad()
+    def norms(self) -> list[Tensor]:
+        """Norms of the changes since `start`; uses the copies up."""
+        if not self._sizes:
+            return []
+        torch._foreach_sub_(self._copies, self._parameters)
+        return norms_of(self._copies)
+
+    def stop(self, updates: list[float]) -> dict[str, float]:
+        """Norms of the changes over those of the parameters, by column.
+
+        Infinite for a parameter that was zero; 0 if it stayed so.
+        """
+        ratios = [
+            update / size if size else (math.inf if update else 0.0)
+            for update, size in zip(updates, self._sizes, strict=True)
+        ]
+        self._sizes = []
+        return dict(zip(self._columns, ratios, strict=True))
