@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from gradlib.errors import check_count, check_positive
 
 Batch = Sequence[Any]
+Clip = Callable[[list[nn.Parameter]], object]
 LossFunction = Callable[[Any, Any], Tensor]
 OptimizerSource = Optimizer | Callable[..., Optimizer] | None
 
@@ -221,6 +222,19 @@ def make_scheduler(
         return scheduler.step
     step = scheduler.step
     return lambda loss: step()
+
+
+def check_clip(clip: Clip | None) -> None:
+    """Refuse what cannot be called, such as a bare number.
+
+    Raises:
+        TypeError: ``clip`` is neither a function nor None.
+    """
+    if clip is not None and not callable(clip):
+        raise TypeError(
+            f"clip: expected a function of the parameters, got {clip!r}. Write for "
+            "example functools.partial(clip_norm_, max_norm=1.0)."
+        )
 
 
 @contextmanager

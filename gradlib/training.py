@@ -21,10 +21,12 @@ from gradlib.errors import (
 from gradlib.history import History
 from gradlib.loop import (
     Batch,
+    Clip,
     LossFunction,
     OptimizerSource,
     Scheduler,
     backward,
+    check_clip,
     groups_of_batches,
     kept_modes,
     make_optimizer,
@@ -34,8 +36,9 @@ from gradlib.loop import (
 from gradlib.measure import checked_gradients, total_norm
 from gradlib.monitor import GradientMonitor
 from gradlib.probes import read
+from gradlib.range_test import RangeTest, lr_range_test
 
-Clip = Callable[[list[nn.Parameter]], object]
+__all__ = ["RangeTest", "accuracy", "fit", "lr_range_test"]
 
 
 def fit(
@@ -107,7 +110,7 @@ def fit(
         True
     """
     check_choice(stop_at_divergence, "stop_at_divergence", ["raise", "stop"])
-    _check_clip(clip)
+    check_clip(clip)
     limit = _check_limit(diverged_above)
     groups = groups_of_batches(batches, accumulate, steps)
     optimizer = make_optimizer(model, optimizer, lr)
@@ -145,7 +148,9 @@ def fit(
                 elif broken and scaler is None:
                     raise broken
             except NonFiniteGradientError as error:
-                raise DivergenceError(step, loss, str(broken or error)) from error
+                found = broken or error
+                reason = f"{found.kind} in the gradient of {found.name}"
+                raise DivergenceError(step, loss, reason) from error
             history.append(step, clipped=clipped)
             skipped = False
             if scaler is None:
@@ -233,14 +238,6 @@ def _exact(
         return float(checked_gradients(named)[1]), None
     except NonFiniteGradientError as error:
         return norm, error
-
-
-def _check_clip(clip: Clip | None) -> None:
-    if clip is not None and not callable(clip):
-        raise TypeError(
-            f"clip: expected a function of the parameters, got {clip!r}. Write for "
-            "example functools.partial(clip_norm_, max_norm=1.0)."
-        )
 
 
 def _check_limit(diverged_above: float | None) -> float | None:
