@@ -3,13 +3,9 @@
 import math
 from itertools import pairwise
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor
 
 from gradlib.diagnosis.observation import median
-from gradlib.diagnosis.setup import Setup
 
 TINY = 1e-12
 
@@ -32,7 +28,11 @@ class Course:
 
     @property
     def start(self) -> float:
-        """Loss of the first updates."""
+        """Loss of the untrained model, or of the first updates."""
+        if len(self.still) >= len(self.losses) and math.isfinite(
+            median(list(self.still))
+        ):
+            return median(list(self.still))
         return self._level(0, max(2, len(self.losses) // 12))
 
     @property
@@ -51,7 +51,7 @@ class Course:
         return min((m for m in levels if math.isfinite(m)), default=math.inf)
 
     def _level(self, start: int, stop: int | None) -> float:
-        """Median loss of some updates, with the luck of their batches taken out.
+        """Central loss of some updates, with the luck of their batches taken out.
 
         The losses of the untrained model on the same batches serve as a control
         variate: what a batch adds for the untrained model, it adds (to some part)
@@ -61,11 +61,11 @@ class Course:
         luck = list(self.still[max(0, start) : stop])
         typical = median(list(self.still))
         if len(luck) < len(losses) or not all(map(math.isfinite, [*losses, *luck])):
-            return median(losses)
+            return central(losses)
+        luck = luck[: len(losses)]
         share = _slope(luck, losses)
-        return median(
-            [x - share * (u - typical) for x, u in zip(losses, luck, strict=False)]
-        )
+        pairs = zip(losses, luck, strict=True)
+        return central([x - share * (u - typical) for x, u in pairs])
 
     @property
     def reference(self) -> float:
@@ -75,7 +75,11 @@ class Course:
     @property
     def scale(self) -> float:
         """Unit for comparisons of losses."""
-        return max(abs(self.reference), TINY)
+        half = list(self.losses[: len(self.losses) // 2 + 1])
+        middle = median(half)
+        swing = median([abs(x - middle) for x in half])
+        known = 0.0 if self.naive is None and math.isnan(swing) else swing
+        return max(abs(self.reference), known if self.naive is None else 0.0, TINY)
 
     @property
     def noise(self) -> float:
@@ -116,16 +120,28 @@ class Course:
     @property
     def flat(self) -> bool:
         """Finite, and hardly lower than at the start."""
-        return not self.blown and self.fall < max(0.04, 2 * self.noise)
+        return not self.blown and self.fall < max(0.04, min(0.5, 2 * self.noise))
 
     @property
     def well(self) -> bool:
         """Learning: the loss fell, and a constant output would do worse."""
+        if not self.blown and self.naive is not None and self.start < 0.8 * self.naive:
+            return self.end < 0.9 * self.naive
         if self.blown or self.flat:
             return False
         if self.naive is None:
             return True
+        if self.fall > 0.85 and self.score < 6:
+            return True
         return self.score < 0.97 or (self.best < 0.85 * self.naive and self.score < 1.3)
+
+
+def central(values: list[float]) -> float:
+    """Mean of the finite values without the lowest and the highest fifth."""
+    finite = sorted(value for value in values if math.isfinite(value))
+    cut = len(finite) // 5
+    kept = finite[cut : len(finite) - cut]
+    return sum(kept) / len(kept) if kept else math.nan
 
 
 def _slope(xs: list[float], ys: list[float]) -> float:
@@ -136,81 +152,3 @@ def _slope(xs: list[float], ys: list[float]) -> float:
         return 0.0
     joint = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
     return min(1.0, max(0.0, joint / spread))
-
-
-def naive_loss(setup: Setup) -> float | None:
-    """Loss of the best constant output that is easy to find, or None.
-
-    Tries zero, the mean target and the log frequency of the classes.
-    """
-    if setup.loss_fn is None:
-        return None
-    totals: dict[str, list[float]] = {}
-    try:
-        with torch.no_grad():
-            share, mean = _classes(setup), _mean_target(setup)
-            for step in range(min(4, len(setup.batches))):
-                batch = setup.batch(step)
-                out = setup.output(batch[0])
-                if not isinstance(out, Tensor):
-                    return None
-                for name, constant in _constants(
-                    out.float(), batch[1], share, mean
-                ).items():
-                    value = float(setup.loss_fn(constant, batch[1]))
-                    totals.setdefault(name, []).append(value)
-    except Exception:
-        return None
-    means = [median(values) for values in totals.values()]
-    return min((m for m in means if math.isfinite(m)), default=None)
-
-
-def _classes(setup: Setup) -> Tensor | None:
-    targets = [b[1] for b in setup.batches if isinstance(b[1], Tensor)]
-    if (
-        not targets
-        or targets[0].is_floating_point()
-        or not all(len(t) for t in targets)
-    ):
-        return None
-    flat = torch.cat([t.reshape(-1) for t in targets]).long()
-    if int(flat.min()) < 0 or int(flat.max()) > 100_000:
-        return None
-    return torch.bincount(flat).float() / len(flat)
-
-
-def _mean_target(setup: Setup) -> Tensor | None:
-    targets = [b[1] for b in setup.batches if isinstance(b[1], Tensor) and b[1].ndim]
-    if not targets or not all(t.is_floating_point() for t in targets):
-        return None
-    if len({t.shape[1:] for t in targets}) != 1:
-        return None
-    return torch.nanmean(torch.cat(targets).float(), 0, keepdim=True)
-
-
-def _constants(
-    out: Tensor, y: Any, share: Tensor | None, mean: Tensor | None
-) -> dict[str, Tensor]:
-    found = {"zero": torch.zeros_like(out)}
-    if not isinstance(y, Tensor):
-        return found
-    if y.is_floating_point() and y.shape == out.shape and mean is not None:
-        mean = mean.expand_as(out).clone()
-        found["mean"] = mean
-        if float(mean.min()) >= 0 and float(mean.max()) <= 1:
-            found["logit"] = torch.logit(mean.clamp(0.001, 0.999))
-    elif share is not None and out.ndim > 1:
-        dim = (
-            1
-            if out.ndim > 2
-            and out.shape[-1] != out.shape[1]
-            and y.shape[1:] == out.shape[2:]
-            else -1
-        )
-        if out.shape[dim] >= len(share):
-            missing = out.shape[dim] - len(share)
-            logits = torch.log(torch.cat([share, share.new_zeros(missing)]) + 1e-6)
-            found["frequency"] = (
-                logits.expand_as(out.movedim(dim, -1)).movedim(-1, dim).clone()
-            )
-    return found

@@ -9,13 +9,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradlib.diagnosis import autopsy
-from gradlib.diagnosis.course import Course, naive_loss
+from gradlib.diagnosis.baseline import naive_loss
+from gradlib.diagnosis.course import Course
 from gradlib.diagnosis.observation import Observation, watch
 from gradlib.diagnosis.setup import Setup
 from gradlib.diagnosis.snapshot import Snapshot
 from gradlib.diagnosis.treatments import Treatment, slower
 
 SECONDS = 7.0
+EXPLODED = 1e6
 STUCK = Course((math.nan,), None, False)
 
 
@@ -35,8 +37,12 @@ class Patient:
         ways = (setup.step, setup.loss, setup.loss_fn, setup.scheduler, setup.clip)
         self.snapshot = Snapshot([setup.model, setup.optimizer, *ways])
         self._trials: dict[str, Course] = {}
+
+    @cached_property
+    def naive(self) -> float | None:
+        """Loss of a model that ignores its input, if it can be known."""
         try:
-            self.naive = naive_loss(setup)
+            return naive_loss(self.setup, self.seen.graph.operations)
         finally:
             self.restore()
 
@@ -74,15 +80,32 @@ class Patient:
     @property
     def ill(self) -> bool:
         """Whether the loss curve calls for an explanation."""
+        if self.alternating:
+            return not math.isfinite(self.course.end)
         return bool(self.seen.failure) or not self.course.well
+
+    @property
+    def alternating(self) -> bool:
+        """Several optimizers take turns, so no single loss has to fall."""
+        used = [
+            o
+            for o in self.optimizers
+            if any(p.requires_grad for g in o.param_groups for p in g["params"])
+        ]
+        known = {id(p) for p in self.setup.model.parameters()}
+        mine = [
+            o
+            for o in used
+            if any(id(p) in known for g in o.param_groups for p in g["params"])
+        ]
+        return self.setup.step is not None and len(mine) > 1
 
     @property
     def doubtful(self) -> bool:
         """Whether the training is ill, or learns so little that a rule may look."""
         if self.ill:
             return True
-        course = self.course
-        return course.score > 0.6 if self.naive is not None else course.fall < 0.3
+        return self.naive is not None and self.course.score > 0.6
 
     def under(
         self, name: str, treatment: Treatment, *, rescaled: bool = False
@@ -105,6 +128,8 @@ class Patient:
         value = 1 + (treated.end - reference) / max(abs(reference), 1e-12)
         if self.course.score > 10 and value < min(1.15, 0.1 * self.course.score):
             return True
+        if self.course.score > EXPLODED and value < self.course.score**0.5:
+            return True
         if not (value < 0.92 and value < 1 - 3 * treated.noise):
             return False
         if not self.ill:
@@ -121,7 +146,11 @@ class Patient:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 treated = treatment(self.setup)
-                naive = naive_loss(treated) if rescaled else self.naive
+                naive = self.naive
+                if rescaled:
+                    naive = naive_loss(treated, self.seen.graph.operations)
+                    self.restore()
+                    treated = treatment(self.setup)
                 for step in range(self.setup.steps):
                     losses.append(treated.update(step))
                     if (

@@ -1,5 +1,6 @@
 """Look into single updates: layers, activations and where values stop being finite."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ SQUASHING = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0)
 FLAT = 0.01
 RECTIFYING = {"relu", "relu_", "relu6"}
 HALF = torch.float16
+ARITHMETIC = {"float", "to", "type", "double", "eq", "ne", "__eq__", "__ne__", "sub"}
+ARITHMETIC |= {"mul", "add", "__sub__", "__mul__", "__add__", "__rsub__", "__rmul__"}
 
 
 @dataclass
@@ -26,14 +29,12 @@ class LayerStats:
         largest: Largest magnitude.
         spread: Standard deviation over the samples, relative to the rms.
         calls: How often the module ran.
-        half: The output (or input) was float16.
     """
 
     rms: float = 0.0
     largest: float = 0.0
     spread: float = 0.0
     calls: int = 0
-    half: bool = False
 
 
 @dataclass
@@ -70,6 +71,8 @@ class Probe(TorchFunctionMode):
     Args:
         model: The model to look into.
         births: Also look for the first non-finite value (slower).
+        hard: The result of an argmax was used as a number.
+        half: Where float16 values came up, and the largest of each place.
     """
 
     model: nn.Module
@@ -78,12 +81,14 @@ class Probe(TorchFunctionMode):
     activations: list[ActivationStats] = field(default_factory=list)
     birth: Birth | None = None
     loss: Tensor | None = None
-    functions: set[str] = field(default_factory=set)
+    hard: bool = False
+    half: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
         self._stack: list[str] = []
         self._last = ""
+        self._chosen: list[Any] = []
         self._exit = ExitStack()
 
     def __enter__(self) -> "Probe":
@@ -102,13 +107,13 @@ class Probe(TorchFunctionMode):
         def enter(_module: nn.Module, _inputs: Any) -> None:
             self._stack.append(name)
 
-        def leave(_module: nn.Module, inputs: Any, output: Any) -> None:
+        def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if self._stack and self._stack[-1] == name:
                 self._stack.pop()
             if weighted:
                 self._last = name
             if weighted or name == "":
-                self._measure(name, inputs, output)
+                self._measure(name, output)
 
         handles = [
             module.register_forward_pre_hook(enter),
@@ -120,21 +125,19 @@ class Probe(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
 
-    def _measure(self, name: str, inputs: Any, output: Any) -> None:
+    def _measure(self, name: str, output: Any) -> None:
         stats = self.layers.setdefault(name, LayerStats())
         stats.calls += 1
         with torch._C.DisableTorchFunction():
             for value in tensors(output)[:1]:
                 if not value.is_floating_point() or value.numel() == 0:
                     continue
-                stats.half |= value.dtype == HALF
                 x = value.detach().float()
                 rms = float(x.pow(2).mean().sqrt())
                 stats.rms = max(stats.rms, rms) if stats.calls > 1 else rms
                 stats.largest = max(stats.largest, float(x.abs().max()))
                 if x.ndim > 1 and x.shape[0] > 1:
                     stats.spread = float(x.std(0).pow(2).mean().sqrt()) / (rms + 1e-30)
-            stats.half |= any(t.dtype == HALF for t in tensors(inputs))
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -145,10 +148,22 @@ class Probe(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if name in SQUASHING or name in RECTIFYING:
             self._activation(name, args, result)
+        if isinstance(result, Tensor) and result.dtype == HALF and result.numel():
+            self._note_half(result)
         if self.births and self.birth is None and name not in ("backward", "__get__"):
             self._look(name, args, kwargs, result)
-        self.functions.add(name)
+        if name == "argmax" and torch.is_grad_enabled() and args[0].requires_grad:
+            self._chosen.append(result)
+        elif name in ARITHMETIC and any(a is c for a in args for c in self._chosen):
+            self.hard = True
         return result
+
+    def _note_half(self, result: Tensor) -> None:
+        with torch._C.DisableTorchFunction():
+            largest = float(result.detach().abs().max())
+        largest = math.inf if math.isnan(largest) else largest
+        where = self._where()
+        self.half[where] = max(largest, self.half.get(where, 0.0))
 
     def _where(self) -> str:
         if not self._stack:

@@ -31,15 +31,18 @@ class Rule:
 
 RULES: list[Rule] = [
     Rule("broken values in the data", rules_data.broken_values),
+    Rule("broken weights", rules_signal.broken_weights),
     Rule("stale gradients", rules_loop.stale_gradients),
     Rule("clipping without effect", rules_loop.clip_without_effect),
     Rule("parameters without optimizer", rules_loop.orphans),
     Rule("cut graph", rules_loop.cut_graph),
     Rule("softmax twice", rules_numerics.softmax_twice),
     Rule("lonely batch norm", rules_signal.lonely_batch_norm),
+    Rule("frozen batch norm", rules_signal.frozen_batch_norm),
     Rule("overflow in half precision", rules_numerics.half_overflow),
     Rule("impossible samples", rules_data.impossible_samples),
     Rule("undefined operation", rules_numerics.undefined_operation),
+    Rule("outlying samples", rules_data.outlying_samples),
     Rule("summed loss", rules_optimizer.summed_loss),
     Rule("target scale", rules_data.target_scale),
     Rule("input scale", rules_data.input_scale),
@@ -50,10 +53,10 @@ RULES: list[Rule] = [
     Rule("strange option", rules_optimizer.strange_option),
     Rule("plain depth", rules_signal.plain_depth),
     Rule("vanishing signal", rules_signal.vanishing_signal),
+    Rule("small epsilon", rules_optimizer.small_epsilon),
     Rule("missing warm-up", rules_optimizer.missing_warmup),
     Rule("fast steps", rules_optimizer.fast_steps),
     Rule("tiny steps", rules_optimizer.tiny_steps),
-    Rule("small epsilon", rules_optimizer.small_epsilon),
 ]
 
 

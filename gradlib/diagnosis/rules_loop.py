@@ -2,9 +2,12 @@
 
 import math
 
+import torch
+
 from gradlib.diagnosis.observation import DETACHED, median
 from gradlib.diagnosis.patient import Patient, layer_of
 from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.treatments import using
 
 
 def stale_gradients(patient: Patient) -> Finding | None:
@@ -169,6 +172,7 @@ def cut_graph(patient: Patient) -> Finding | None:
         and max(seen.norms[name]) <= 0
         and all(math.isfinite(v) for v in seen.norms[name])
         and _used(patient, name)
+        and (seen.moved[name] == 0 or max(seen.norms[name]) == 0)
     ]
     none = [name for name in silent if max(seen.norms[name]) < 0]
     rounding = seen.graph.rounding
@@ -180,7 +184,7 @@ def cut_graph(patient: Patient) -> Finding | None:
             f"passes through {rounding[0].lower()}, whose slope is zero",
         )
     else:
-        return None
+        return hard_values(patient)
     return Finding(
         "detached_graph",
         layer_of(chosen[0]),
@@ -192,6 +196,39 @@ def cut_graph(patient: Patient) -> Finding | None:
         },
         0.94,
     )
+
+
+def hard_values(patient: Patient) -> Finding | None:
+    """The loss depends on the result of an argmax or a rounding that has no slope."""
+    graph, probe = patient.seen.graph, patient.seen.first
+    steep = [name for name in graph.rounding if name in ("Round", "Ceil", "Trunc")]
+    name = steep[0].lower() if steep else ""
+    if not name and probe.hard and _matters(patient):
+        name = "argmax"
+    if not name:
+        return None
+    return Finding(
+        "detached_graph",
+        "loss",
+        f"A part of the loss is computed from the result of {name}, through which no "
+        "gradient flows.",
+        {"operation": name},
+        0.9,
+    )
+
+
+def _matters(patient: Patient) -> bool:
+    """Whether the loss changes when every argmax gives another answer."""
+    shifted = using(argmax=lambda x, *a, **k: torch.argmin(x, *a, **k))
+    try:
+        usual = patient.setup.update(0)
+        patient.restore()
+        other = shifted(patient.setup).update(0)
+    except Exception:
+        return False
+    finally:
+        patient.restore()
+    return math.isfinite(usual) and abs(usual - other) > 1e-6 * abs(usual)
 
 
 def _used(patient: Patient, name: str) -> bool:

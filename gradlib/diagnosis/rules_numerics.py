@@ -35,36 +35,28 @@ def softmax_twice(patient: Patient) -> Finding | None:
 
 def half_overflow(patient: Patient) -> Finding | None:
     """Values in float16 leave its range, and float32 cures."""
-    layers = patient.seen.first.layers
-    half = [name for name, stats in layers.items() if stats.half]
+    half = patient.seen.first.half
     births = patient.death.birth
     used = half or (births is not None and births.half)
-    if not used or not patient.ill or not patient.cures("float32", single):
+    if not used or not patient.doubtful:
         return None
     born = births.layer if births is not None and births.half else ""
-    ranked = sorted(
-        (n for n in half if n),
-        key=lambda n: _size(layers[n].largest),
-        reverse=True,
-    )
-    layer = born or (ranked[0] if ranked else "all")
+    cured = patient.cures("float32", single)
+    if not cured and (not born or patient.under("float32", single).blown):
+        return None
+    widest = max(half, key=lambda place: half[place], default="all")
+    layer = born or widest
     return Finding(
         "fp16_overflow",
         layer,
-        "The training fails in float16 and learns in float32.",
+        "The training fails in float16 and runs in float32.",
         {
-            "largest value in float16": max(
-                (layers[n].largest for n in half), default=math.inf
-            ),
+            "largest value in float16": half.get(layer, math.inf),
             "limit": 65504.0,
             **compared(patient, "float32"),
         },
         0.95,
     )
-
-
-def _size(value: float) -> float:
-    return value if math.isfinite(value) else math.inf
 
 
 def undefined_operation(patient: Patient) -> Finding | None:

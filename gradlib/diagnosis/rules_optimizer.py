@@ -4,6 +4,7 @@ import math
 
 from torch import nn
 
+from gradlib.diagnosis.observation import median
 from gradlib.diagnosis.patient import Patient
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules_data import compared
@@ -16,6 +17,8 @@ from gradlib.diagnosis.treatments import (
     unscheduled,
     warmed,
 )
+
+FAINT = 1e-4
 
 
 def summed_loss(patient: Patient) -> Finding | None:
@@ -99,20 +102,24 @@ def strange_option(patient: Patient) -> Finding | None:
 
 
 def small_epsilon(patient: Patient) -> Finding | None:
-    """A larger epsilon of Adam cures: second moments are close to zero."""
+    """A larger epsilon of Adam cures where gradients are close to zero."""
     groups = patient.setup.optimizer.param_groups
     eps = [float(g["eps"]) for g in groups if "eps" in g]
     if not patient.ill or not eps or max(eps) > 1e-5 or "betas" not in groups[0]:
         return None
-    label = "eps=1e-3"
-    if not patient.cures(label, option(eps=1e-3)):
+    norms = [n for column in patient.seen.norms.values() for n in column if n >= 0]
+    size = sum(p.numel() for p in patient.parameters.values()) / len(patient.parameters)
+    typical = median(norms) / size**0.5
+    label = "eps=1e-4"
+    if not typical < FAINT or not patient.cures(label, option(eps=1e-4)):
         return None
     return Finding(
         "optimizer_misconfigured",
         "global",
-        f"Adam divides by sqrt(v) + {eps[0]:g}; with {label} the same training learns.",
-        {"eps": eps[0], **compared(patient, label)},
-        0.72,
+        f"Gradients are about {typical:.1g}, and Adam divides by sqrt(v) + {eps[0]:g}; with "
+        f"{label} the same training learns.",
+        {"eps": eps[0], "typical gradient": typical, **compared(patient, label)},
+        0.87,
         fix="Raise eps to 1e-4 or 1e-3.",
     )
 
@@ -124,7 +131,7 @@ def tiny_steps(patient: Patient) -> Finding | None:
     moved = [m for n, m in patient.seen.moved.items() if n in patient.parameters]
     if not moved or max(moved) > 0.02:
         return None
-    for factor in (100.0, 10_000.0):
+    for factor in (100.0, 1e4, 1e6):
         label = f"a learning rate {factor:g} times larger"
         if patient.cures(label, slower(1 / factor)):
             return Finding(
@@ -139,13 +146,13 @@ def tiny_steps(patient: Patient) -> Finding | None:
 
 
 def missing_warmup(patient: Patient) -> Finding | None:
-    """An adaptive optimizer on a normalised network survives after a warm-up."""
-    norms = any(
-        isinstance(m, nn.LayerNorm) or "RMSNorm" in type(m).__name__
-        for m in patient.setup.model.modules()
+    """An adaptive optimizer on a network with attention learns after a warm-up."""
+    used = patient.seen.graph.operations
+    attention = any("Attention" in name for name in used) or (
+        used["Softmax"] and used["Bmm"]
     )
     adaptive = any("betas" in g for g in patient.setup.optimizer.param_groups)
-    if not patient.ill or not norms or not adaptive:
+    if not patient.ill or not attention or not adaptive:
         return None
     label = "a warm-up"
     if not patient.cures(label, warmed(max(4, int(0.6 * patient.setup.steps)))):

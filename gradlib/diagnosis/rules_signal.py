@@ -4,11 +4,14 @@ import math
 
 from torch import nn
 
+from gradlib.diagnosis.observation import ONE_VALUE
 from gradlib.diagnosis.patient import Patient, layer_of
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules_data import compared
-from gradlib.diagnosis.setup import samples, tensors
+from gradlib.diagnosis.setup import Setup, samples, tensors
 from gradlib.diagnosis.treatments import (
+    both,
+    bounded,
     clipped,
     fan_in,
     filled,
@@ -24,10 +27,13 @@ from gradlib.diagnosis.treatments import (
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
 REUSED = 8
 DEEP = 8
+DEAD = 0.9
+WIDE = 4.0
+WIDE_VECTOR = 20.0
 
 
 def lonely_batch_norm(patient: Patient) -> Finding | None:
-    """Batch norm in training mode sees one or two samples at a time."""
+    """Batch norm in training mode sees one or two samples at a time; more cure."""
     norms = [
         name
         for name, m in patient.setup.model.named_modules()
@@ -35,7 +41,15 @@ def lonely_batch_norm(patient: Patient) -> Finding | None:
     ]
     sizes = [samples(batch) for batch in patient.setup.batches]
     size = sorted(sizes)[len(sizes) // 2]
-    if not norms or size > 3 or not patient.ill:
+    if ONE_VALUE in patient.seen.failure:
+        return Finding(
+            "batchnorm_misuse",
+            norms[0] if norms else "(root)",
+            "A batch has one value per channel, so batch norm has no variance and raises.",
+            {"smallest batch": min(sizes), "batches": len(sizes)},
+            0.97,
+        )
+    if not norms or size > 2:
         return None
     if not patient.cures("batches of 32", merged(32)):
         return None
@@ -50,6 +64,35 @@ def lonely_batch_norm(patient: Patient) -> Finding | None:
             **compared(patient, "batches of 32"),
         },
         0.96,
+    )
+
+
+def frozen_batch_norm(patient: Patient) -> Finding | None:
+    """Batch norm in evaluation mode uses statistics that do not fit the data."""
+    norms = {
+        name: m
+        for name, m in patient.setup.model.named_modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.training
+    }
+    if not norms or not patient.ill:
+        return None
+
+    def training(setup: Setup) -> Setup:
+        for module in norms.values():
+            module.train()
+        return setup
+
+    name = "batch norm in training mode"
+    if not patient.cures(name, training):
+        return None
+    return Finding(
+        "batchnorm_misuse",
+        next(iter(norms)),
+        f"{len(norms)} batch norms use their stored statistics while training; with {name} "
+        "the same training learns.",
+        {"batch norms": len(norms), **compared(patient, name)},
+        0.92,
+        fix="Call model.train() before training.",
     )
 
 
@@ -74,7 +117,7 @@ def recurrent_growth(patient: Patient) -> Finding | None:
     if not huge:
         return None
     first = tensors(patient.setup.batches[0])[0]
-    trials = [("clipping at 1", clipped(1.0))]
+    trials = [("clipping at 1", clipped(1.0)), ("tanh instead of ReLU", bounded)]
     if first.ndim > 1 and first.shape[1] >= 16:
         trials.append(("a quarter of the sequence", shortened(0.25)))
     matrices = [p for n, p in reused.items() if "bias" not in n]
@@ -101,12 +144,33 @@ def _gain(p: nn.Parameter) -> float:
     return float(p.detach().float().pow(2).mean().sqrt()) * fan_in(p) ** 0.5
 
 
+def broken_weights(patient: Patient) -> Finding | None:
+    """Some parameters are not finite before the first step."""
+    bad = [
+        n
+        for n, p in patient.setup.model.named_parameters()
+        if not bool(p.isfinite().all())
+    ]
+    if not bad:
+        return None
+    return Finding(
+        "init_too_large",
+        layer_of(bad[0]),
+        f"{bad[0]} holds NaN or infinity before the first step: it was never initialised.",
+        {"parameters": len(bad)},
+        0.97,
+    )
+
+
 def wide_weights(patient: Patient) -> Finding | None:
     """Some weights start far above 1 / sqrt(fan_in), and shrinking them cures."""
     if not patient.doubtful and not patient.course.start > 8 * patient.course.reference:
         return None
-    gains = {n: _gain(p) for n, p in patient.parameters.items() if p.ndim > 1}
-    wide = {n: g for n, g in gains.items() if g > 4}
+    gains = {n: _gain(p) for n, p in patient.parameters.items()}
+    limits = {
+        n: WIDE if p.ndim > 1 else WIDE_VECTOR for n, p in patient.parameters.items()
+    }
+    wide = {n: g for n, g in gains.items() if g > limits[n]}
     if not wide:
         return None
     ranked = sorted(wide, key=lambda n: wide[n], reverse=True)
@@ -132,27 +196,27 @@ def wide_weights(patient: Patient) -> Finding | None:
 
 
 def dead_units(patient: Patient) -> Finding | None:
-    """A ReLU layer gives zero for every sample from the first step."""
-    if not patient.ill:
+    """A ReLU layer gives zero for every sample, from the start or soon."""
+    if not patient.doubtful:
         return None
-    first = [
-        a
-        for a in patient.seen.first.activations
-        if a.share >= 0.9 and "relu" in a.function
-    ]
-    if not first:
+    first, last = (
+        [a for a in probe.activations if a.share >= DEAD and "relu" in a.function]
+        for probe in (patient.seen.first, patient.seen.last)
+    )
+    if not first and not last:
         return None
     cured = patient.cures("leaky ReLU", leaky)
-    if not cured and not patient.course.flat:
+    if not cured and not (first and patient.course.flat):
         return None
-    worst = first[0]
+    worst = (first or last)[0]
+    when = "first" if first else "last"
     return Finding(
         "dead_relu",
         worst.layer or "(root)",
-        f"{100 * worst.share:.0f} % of the ReLU units after {worst.layer or 'the model'} are zero "
-        "for all samples of the first batch.",
+        f"{100 * worst.share:.0f} % of the ReLU units after {worst.layer or 'the model'} "
+        f"are zero for all samples of the {when} batch.",
         {"dead share": worst.share, **compared(patient, "leaky ReLU")},
-        0.91 if cured else 0.7,
+        (0.91 if cured else 0.7) if first else 0.86,
     )
 
 
@@ -231,7 +295,8 @@ def vanishing_signal(patient: Patient) -> Finding | None:
     name = "He initialisation"
     if not patient.cures(name, reinitialised(2**0.5)):
         name = "ReLU and He initialisation"
-        if not patient.cures(name, lambda s: rectified(reinitialised(2**0.5)(s))):
+        hidden = both(reinitialised(2**0.5), rectified(_hidden_squashings(patient)))
+        if not patient.cures(name, hidden):
             return None
     return Finding(
         "vanishing",
@@ -241,3 +306,11 @@ def vanishing_signal(patient: Patient) -> Finding | None:
         {"first / largest gradient norm": ratio, **compared(patient, name)},
         0.87,
     )
+
+
+def _hidden_squashings(patient: Patient) -> int:
+    """Calls of sigmoid and tanh before the last layer with weights."""
+    used = [a for a in patient.seen.first.activations if "relu" not in a.function]
+    last = used[-1].layer if used else ""
+    final = [name for name in patient.seen.first.layers if name]
+    return sum(a.layer != last or last != final[-1] for a in used)

@@ -5,6 +5,7 @@ the optimizer) and returns the setup to run. Nothing needs undoing here: the cal
 holds a snapshot of everything and restores it after the run.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -154,7 +155,9 @@ def reinitialised(gain: float, only: list[nn.Parameter] | None = None) -> Treatm
                 if p.ndim > 1 and (only is not None or id(p) not in tables):
                     noise = torch.randn(p.shape, generator=generator)
                     p.copy_(noise * gain / fan_in(p) ** 0.5)
-                elif only is None and p.ndim == 1 and _is_bias(setup.model, p):
+                elif only is not None:
+                    p.div_(p.float().pow(2).mean().sqrt())
+                elif p.ndim == 1 and _is_bias(setup.model, p):
                     p.zero_()
         return setup
 
@@ -190,43 +193,40 @@ def filled(value: float, parameters: list[nn.Parameter]) -> Treatment:
     return treat
 
 
-def new_inputs(change: Callable[[Tensor], Tensor]) -> Treatment:
-    """Change the first floating tensor of every batch."""
-    return lambda setup: replace(
-        setup, batches=[_first(b, change) for b in setup.batches]
-    )
+def new_tensor(index: int, change: Callable[[Tensor], Tensor]) -> Treatment:
+    """Change one tensor of every batch, and whatever is the same tensor."""
+
+    def changed(batch: Any) -> Any:
+        chosen = tensors(batch)[index]
+        new = change(chosen)
+        return mapped(batch, lambda t: new if t is chosen else t)
+
+    return lambda setup: replace(setup, batches=[changed(b) for b in setup.batches])
 
 
-def _first(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    chosen = next(t for t in tensors(batch) if t.is_floating_point())
-    return mapped(batch, lambda t: change(t) if t is chosen else t)
-
-
-def new_targets(change: Callable[[Tensor], Tensor]) -> Treatment:
-    """Change the floating tensors of the second entry of every batch."""
-
-    def treat(setup: Setup) -> Setup:
-        def changed(t: Tensor) -> Tensor:
-            return change(t) if t.is_floating_point() else t
-
-        pairs = [(b[0], mapped(b[1], changed), *b[2:]) for b in setup.batches]
-        return replace(setup, batches=pairs)
-
-    return treat
+def both(first: Treatment, second: Treatment) -> Treatment:
+    """One treatment after the other."""
+    return lambda setup: second(first(setup))
 
 
 class Replaced(TorchFunctionMode):
     """Call other functions in place of some torch functions, found by name."""
 
-    def __init__(self, other: dict[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self, other: dict[str, Callable[..., Any]], most: float = math.inf
+    ) -> None:
         super().__init__()
         self.other = other
+        self.left = most
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        function = self.other.get(getattr(func, "__name__", ""), func)
-        return function(*args, **(kwargs or {}))
+        other = self.other.get(getattr(func, "__name__", ""))
+        if other is None or self.left < 1:
+            return func(*args, **(kwargs or {}))
+        self.left -= 1
+        return other(*args, **(kwargs or {}))
 
 
 def _leaky(x: Tensor, inplace: bool = False) -> Tensor:
@@ -245,7 +245,15 @@ def using(**functions: Callable[..., Any]) -> Treatment:
 
 
 leaky = using(relu=_leaky, relu_=_leaky)
-rectified = using(sigmoid=_rectified, tanh=_rectified)
+bounded = using(relu=lambda x, **_: torch.tanh(x))
+
+
+def rectified(most: int) -> Treatment:
+    """Use ReLU for the first ``most`` calls of sigmoid and tanh in every update."""
+    functions = {"sigmoid": _rectified, "tanh": _rectified}
+    return lambda setup: replace(
+        setup, contexts=(*setup.contexts, lambda: Replaced(functions, most))
+    )
 
 
 def normalised(setup: Setup) -> Setup:
