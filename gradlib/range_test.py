@@ -34,7 +34,7 @@ from gradlib.loop import (
 _WINDOW = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RangeTest:
     """What `lr_range_test` found.
 
@@ -51,7 +51,7 @@ class RangeTest:
     smoothed: list[float]
     suggestion: float | None
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         told = (
             "no suggestion: the loss never fell. Try a smaller lr_min or more steps."
             if self.suggestion is None
