@@ -176,7 +176,7 @@ def render(works: list[Work], chapters: list[Chapter]) -> str:
             continue
         if name in written:
             lines += [f"## {written[name].title}", ""]
-            lines += [f"For the chapter {written[name].link}.", ""]
+            lines += [f"[Read the chapter]({written[name].file})", ""]
         else:
             lines += [f"## {name.replace('_', ' ').capitalize()}", ""]
         for level, heading in LEVELS.items():
