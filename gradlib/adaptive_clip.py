@@ -121,7 +121,7 @@ class AutoClip:
     def __call__(self, parameters: Parameters) -> Tensor:
         """Clip the gradients in place; return their L2 norm before, a scalar tensor."""
         found = gather(parameters, error_if_nonfinite=self.error_if_nonfinite)
-        size = found.total.item()
+        size = found.read()
         if 0 < size < math.inf:
             self.norms.append(size)
             shrink_(found, float(np.percentile(self.norms, self.percentile)))
@@ -192,7 +192,7 @@ class ZClip:
     def __call__(self, parameters: Parameters) -> Tensor:
         """Clip the gradients in place; return their L2 norm before, a scalar tensor."""
         found = gather(parameters, error_if_nonfinite=self.error_if_nonfinite)
-        size = found.total.item()
+        size = found.read()
         if math.isfinite(size):
             shrink_(found, min(self._bound(size), self.max_norm))
         return found.total

@@ -31,6 +31,12 @@ class Gradients(NamedTuple):
     """Norm of each, or of each of its units."""
     total: Tensor
     """Norm of all together, a scalar tensor; 0 if there are none."""
+    size: float | None
+    """The same as a number, if it was read."""
+
+    def read(self) -> float:
+        """The norm of all together as a number, by one read of the device at most."""
+        return self.total.item() if self.size is None else self.size
 
 
 class Norms(Protocol):
@@ -134,14 +140,16 @@ def gather(
     owners = [owner for owner, _ in pairs]
     grads = [_dense(owner, grad) for owner, grad in pairs]
     if not grads:
-        return Gradients(owners, grads, [], torch.tensor(0.0))
+        return Gradients(owners, grads, [], torch.tensor(0.0), 0.0)
     each = norms(grads, order)
     total = joint_norm(each, order)
-    if error_if_nonfinite and not math.isfinite(total.item()):
+    size = total.item() if error_if_nonfinite else None
+    if size is not None and not math.isfinite(size):
         _refuse_nonfinite(items)
         each = norms(grads, order, torch.float64)
         total = joint_norm(each, order)
-    return Gradients(owners, grads, each, total)
+        size = total.item()
+    return Gradients(owners, grads, each, total, size)
 
 
 def joint_norm(norms: list[Tensor], order: float = 2.0) -> Tensor:
