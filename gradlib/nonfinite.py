@@ -57,8 +57,8 @@ def first_nonfinite(
 
     Args:
         model: The module to look into.
-        run: Makes the forward pass and returns the loss; `backward` is called
-            here. Or makes both passes and returns None.
+        run: Makes the forward pass and returns the loss. If it does not call
+            ``backward()``, that is done here. It must not step the optimizer.
 
     Returns:
         The first finding; None if all is finite.
@@ -87,7 +87,8 @@ def first_nonfinite(
         if found is None and loss is not None:
             watch.note("loss", "loss", loss)
             found = watch.first("loss")
-            if found is None and loss.requires_grad:
+            done = any(p.grad is not None for p in model.parameters())
+            if found is None and loss.requires_grad and not done:
                 loss.backward()  # type: ignore[no-untyped-call]
     return found or watch.first("backward")
 
