@@ -53,7 +53,8 @@ class SliderFigure:
         >>> def draw(factor, ax):
         ...     ax.semilogy([factor**layer for layer in range(10)])
         >>> SliderFigure(draw, [0.5, 1, 2], "factor", alt="The norm in each layer.")
-        SliderFigure: The norm in each layer. 3 frames, factor: 0.5 to 2
+        SliderFigure of 3 frames, factor 0.5 to 2. First shown: The norm in each layer.
+        factor: 0.5.
     """
 
     _shown: ClassVar[Counter[str]] = Counter()
@@ -81,11 +82,15 @@ class SliderFigure:
             raise ValueError(f"values: expected two or more, got {values}")
         first = _position(values[0] if start is None else start, values)
         label = _words(label, "label")
-        texts = [text(v) if text else _written(v, unit) for v in values]
-        if callable(alt):
-            alts = [_words(alt(v), "alt") for v in values]
+        if text is None:
+            texts = [_written(value, unit) for value in values]
         else:
-            alts = [f"{_words(alt, 'alt')} {label}: {told}" for told in texts]
+            texts = [_words(text(value), "text") for value in values]
+        if callable(alt):
+            alts = [_words(alt(value), "alt") for value in values]
+        else:
+            seen = _words(alt, "alt").rstrip(".")
+            alts = [f"{seen}. {label}: {told}." for told in texts]
         frames = draw_frames(
             draw, values, _ID, subplots=subplots, size=size, share_limits=share_limits
         )
@@ -93,8 +98,8 @@ class SliderFigure:
         self._id = f"gl-{hashlib.sha256(html.encode()).hexdigest()[:8]}"
         self._html = html.replace(_ID, self._id)
         self._told = (
-            f"SliderFigure: {alts[first] if callable(alt) else alt} "
-            f"{len(values)} frames, {label}: {texts[0]} to {texts[-1]}"
+            f"SliderFigure of {len(values)} frames, {label} {texts[0]} to "
+            f"{texts[-1]}. First shown: {alts[first]}"
         )
         self.compressed_size = len(gzip.compress(self._html.encode(), mtime=0))
         if self.compressed_size > LIMIT:

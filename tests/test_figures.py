@@ -116,9 +116,9 @@ def test_every_frame_is_described() -> None:
     pictures = [a for a in Page(html(figure())).of("svg") if "role" in a]
     assert [picture["role"] for picture in pictures] == ["img"] * 3
     assert [picture["aria-label"] for picture in pictures] == [
-        "A norm. factor: 0.5",
-        "A norm. factor: 1",
-        "A norm. factor: 2",
+        "A norm. factor: 0.5.",
+        "A norm. factor: 1.",
+        "A norm. factor: 2.",
     ]
     told = figure(alt=lambda factor: f"The norm times {factor}.")
     labels = [a["aria-label"] for a in Page(html(told)).of("svg") if "role" in a]
@@ -283,6 +283,13 @@ def test_curves_keep_a_tenth_of_a_point() -> None:
     assert exact == ["0", "0", "432", "266.4"]
 
 
+def test_frames_keep_their_size_whatever_the_defaults() -> None:
+    with plt.rc_context({"savefig.bbox": "tight", "svg.fonttype": "none"}):
+        frames = draw_frames(lambda v, ax: ax.plot([v, 1]), [1, 2], "id")
+    assert frames.view_box == "0 0 432 266.4"
+    assert "<text" not in frames.definitions + frames.pictures[0]
+
+
 def test_images_stay_inside_the_page() -> None:
     shown = figure(draw=lambda v, ax: ax.imshow(np.eye(4) * v), values=[1, 2])
     (image,) = Page(html(shown)).of("image")
@@ -292,7 +299,9 @@ def test_images_stay_inside_the_page() -> None:
 def test_text_form_describes() -> None:
     bundle = figure()._repr_mimebundle_()
     assert set(bundle) == {"text/html", "text/plain"}
-    told = "SliderFigure: A norm. 3 frames, factor: 0.5 to 2"
+    told = (
+        "SliderFigure of 3 frames, factor 0.5 to 2. First shown: A norm. factor: 0.5."
+    )
     assert bundle["text/plain"] == repr(figure()) == told
 
 
@@ -310,6 +319,7 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: figure(label=" "), ValueError, "label: expected a few words, got ' '"),
     (lambda: figure(alt=""), ValueError, "alt: expected a few words, got ''"),
     (lambda: figure(alt=lambda v: None), ValueError, "alt: expected .* got None"),
+    (lambda: figure(text=lambda v: v), ValueError, "text: expected .* got 0.5"),
     (lambda: figure(start=7), ValueError, r"one of the values \[0.5, 1, 2\], got 7"),
     (
         lambda: figure(draw=lambda v, ax: None),

@@ -24,10 +24,14 @@ THEMED = {
     PAPER: "var(--gl-paper)",
     **{color: f"var(--gl-{k})" for k, color in enumerate(PALETTE)},
 }
-
-
+SAVING: dict[Any, Any] = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "gradlib",
+    "savefig.bbox": None,
+}
 # The name in href="#name" and in url(#name).
 REFERENCE = re.compile(r"(?<=^#)\S+$|(?<=url\(#)[^)]+")
+# A reference to a definition takes less.
 SHORT = 80
 
 
@@ -61,9 +65,7 @@ def draw_frames(
         size: Width and height in inches.
         share_limits: Whether each axes has the same limits in all frames.
     """
-    figures = []
-    for value in values:
-        figures.append(_drawn(draw, value, subplots, size))
+    figures = [_drawn(draw, value, subplots, size) for value in values]
     alike = list(zip(*(figure.axes for figure in figures), strict=False))
     panels, bars = np.split(np.array(alike), [subplots[0] * subplots[1]])
     if share_limits:
@@ -137,7 +139,7 @@ def _put(
 def _parsed(figure: Figure) -> Element:
     """The figure as a tree without namespaces, names and spare digits."""
     file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "gradlib"}):
+    with matplotlib.rc_context(SAVING):
         figure.savefig(file, format="svg", dpi=144, metadata={"Date": None})
     root = ElementTree.fromstring(file.getvalue())
     for element in root.iter():
@@ -153,7 +155,7 @@ def _parsed(figure: Figure) -> Element:
 def _compact(name: str, text: str) -> str:
     if name == "style":
         text = re.sub(r"#[0-9a-f]{6}\b", lambda m: THEMED.get(m[0], m[0]), text)
-        return re.sub(r"([:;]) ", r"\1", text)
+        text = re.sub(r"([:;]) ", r"\1", text)
     elif name in ("d", "x", "y", "transform"):
         text = re.sub(r"-?\d+\.\d+", _rounded, text)
         text = re.sub(r"\s*([A-Za-z])\s*", r"\1", text) if name == "d" else text
