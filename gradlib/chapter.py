@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import platform
 import random
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,13 @@ def say(text: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(text))  # type: ignore[no-untyped-call]
+
+
+def versions() -> None:
+    """Show the versions in use, so that a report of a problem can name them."""
+    names = ("torch", "numpy", "matplotlib")
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    say(f"Run with Python {platform.python_version()}, {found}.")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
