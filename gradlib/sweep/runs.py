@@ -1,0 +1,98 @@
+"""Many models in one: weights stacked, one step for all of them."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from gradlib.loop import LossFunction
+from gradlib.sweep.result import Member
+
+State = dict[str, Tensor]
+
+
+class Runs:
+    """The runs that go on, their weights stacked along the first axis.
+
+    Attributes:
+        index: The position of each among the members of the sweep.
+        limits: The largest sane loss of each.
+    """
+
+    def __init__(
+        self, models: dict[tuple[str, int], nn.Module], members: Sequence[Member]
+    ) -> None:
+        """Give each member a copy of the weights of its scheme and seed."""
+        self.model = next(iter(models.values()))
+        weights, buffers = stack_module_state(list(models.values()))
+        place = {start: k for k, start in enumerate(models)}
+        copies = torch.tensor([place[m.scheme, m.seed] for m in members])
+        self.weights = {name: _taken(w, copies) for name, w in weights.items()}
+        self.buffers = {name: _taken(b, copies) for name, b in buffers.items()}
+        self.velocities = [torch.zeros_like(w) for w in self.trained]
+        like = self.trained[0]
+        self.rates = torch.tensor([m.lr for m in members], dtype=torch.float64).to(like)
+        self.limits = torch.full_like(self.rates, math.inf)
+        self.index = torch.arange(len(members))
+
+    @property
+    def trained(self) -> list[Tensor]:
+        return [w for w in self.weights.values() if w.requires_grad]
+
+    def measure(
+        self, x: Tensor, y: Tensor, loss_fn: LossFunction
+    ) -> tuple[Tensor, Tensor]:
+        """Loss and gradient norm of each run."""
+        x, y = x.to(self.rates.device), y.to(self.rates.device)
+
+        def loss_of(weights: State, buffers: State) -> Tensor:
+            return loss_fn(functional_call(self.model, (weights, buffers), (x,)), y)
+
+        try:
+            losses = vmap(loss_of, randomness="different")(self.weights, self.buffers)
+        except RuntimeError as error:
+            if "vmap" not in str(error) and "Batching rule" not in str(error):
+                raise
+            raise NotImplementedError(
+                f"model: torch.func.vmap cannot run {type(self.model).__name__} "
+                f"({error}). Train such models one by one, with gradlib.fit."
+            ) from error
+        if losses.dim() > 1:
+            raise ValueError(
+                "loss_fn: expected a mean loss, a scalar, got shape "
+                f"{tuple(losses.shape[1:])}. Use reduction='mean'."
+            )
+        self.gradients = torch.autograd.grad(
+            losses.sum(), self.trained, allow_unused=True, materialize_grads=True
+        )
+        parts = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in self.gradients]
+        self.norms = torch.linalg.vector_norm(torch.stack(parts), dim=0)
+        return losses.detach(), self.norms
+
+    def keep(self, wanted: Tensor) -> None:
+        """Leave out the runs that are not wanted."""
+        self.weights = {name: _taken(w, wanted) for name, w in self.weights.items()}
+        self.buffers = {name: _taken(b, wanted) for name, b in self.buffers.items()}
+        self.velocities = [v[wanted] for v in self.velocities]
+        self.gradients = tuple(g[wanted] for g in self.gradients)
+        self.norms, self.rates = self.norms[wanted], self.rates[wanted]
+        self.limits, self.index = self.limits[wanted], self.index[wanted]
+
+    @torch.no_grad()
+    def step(self, momentum: float, max_norm: float) -> None:
+        """Clip, with the factor of torch's own clipping, then one step of SGD."""
+        shrink = (max_norm / (self.norms + 1e-6)).clamp(max=1.0)
+        for w, v, g in zip(self.trained, self.velocities, self.gradients, strict=True):
+            v.mul_(momentum).addcmul_(g, _beside(shrink, g))
+            w.addcmul_(v, _beside(self.rates, w), value=-1.0)
+
+
+def _taken(stacked: Tensor, runs: Tensor) -> Tensor:
+    return stacked.detach()[runs].requires_grad_(stacked.requires_grad)
+
+
+def _beside(numbers: Tensor, stacked: Tensor) -> Tensor:
+    """One number a run, in a shape that multiplies stacked tensors."""
+    return numbers.view(-1, *[1] * (stacked.dim() - 1))

@@ -1,0 +1,327 @@
+"""Sweeps against runs one by one, divergence, tables, edges."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+
+from gradlib.data import batches, mnist
+from gradlib.initialization import initialize_
+from gradlib.models import deep_mlp, small_cnn
+from gradlib.sweep import Member, Setting, SweepResult, build, sweep
+from gradlib.training import fit
+
+MODELS = {
+    "plain": partial(deep_mlp, 4, 16, in_features=16),
+    "batch norm": partial(deep_mlp, 4, 16, in_features=16, norm="batch"),
+    "layer norm": partial(deep_mlp, 4, 16, in_features=16, norm="layer"),
+    "rezero": partial(deep_mlp, 4, 16, in_features=16, residual="rezero"),
+    "convolutions": partial(small_cnn, 3, 4),
+}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Ten minibatches of 20 digits of 4 x 4 pixels."""
+    return list(batches(*mnist("train", 200, pool=7), 20, epochs=1))
+
+
+def alone(model, digits, member, start=None, *, momentum=0.0, max_norm=None, **options):
+    """Loss curve and norms of one run, by the plain loop; NaN after divergence."""
+    net = build(model, member.seed, start)
+    optimizer = torch.optim.SGD(net.parameters(), lr=member.lr, momentum=momentum)
+    curve, norms, limit = [], [], options.get("diverged_above")
+    for x, y in digits:
+        loss = F.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = clip_grad_norm_(net.parameters(), max_norm or math.inf)
+        curve.append(loss.item())
+        norms.append(norm.item())
+        limit = 1000 * max(curve[0], 1) if limit is None else limit
+        if not math.isfinite(curve[-1] + norms[-1]) or curve[-1] > limit:
+            break
+        optimizer.step()
+    missing = [math.nan] * (len(digits) - len(curve))
+    return torch.tensor([curve + missing, norms + missing], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": 0.9}, {"momentum": 0.5, "max_norm": 0.3}],
+    ids=["sgd", "momentum", "clipped"],
+)
+def test_a_sweep_is_its_runs_one_by_one(digits, name, options):
+    found = sweep(MODELS[name], digits, lrs=[0.01, 0.3], seeds=[0, 5], **options)
+    for k, member in enumerate(found.members):
+        losses, norms = alone(MODELS[name], digits, member, **options)
+        torch.testing.assert_close(found.losses[k], losses, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.gradient_norms[k], norms, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain", {}),
+        ("plain", {"momentum": 0.9}),
+        ("plain", {"diverged_above": 3.5, "max_norm": 5.0}),
+        ("batch norm", {"diverged_above": 3.5, "momentum": 0.5}),
+    ],
+)
+def test_runs_that_diverge_leave_the_others_alone(digits, name, options):
+    model, lrs = MODELS[name], [30.0, 0.1, 1e6, 0.02]
+    found = sweep(model, digits, lrs=lrs, seeds=[0, 1], schemes=["he"], **options)
+    assert found.diverged.tolist() == [True, True, False, False] * 2
+    assert len(set(found.diverged_at)) > 1
+    for k, member in enumerate(found.members):
+        losses, norms = alone(model, digits, member, "he", **options)
+        seen = losses.isfinite() & norms.isfinite()
+        assert found.losses[k].isnan().equal(losses.isnan())
+        for ours, theirs in [
+            (found.losses[k], losses),
+            (found.gradient_norms[k], norms),
+        ]:
+            torch.testing.assert_close(ours[seen], theirs[seen], rtol=2e-3, atol=1e-5)
+        steps = losses.isnan().logical_not().sum().item()
+        assert found.diverged_at[k] == (None if steps == len(digits) else steps - 1)
+
+
+def test_a_run_is_what_fit_makes_of_it(digits):
+    model, options = MODELS["plain"], {"max_norm": 0.5}
+    found = sweep(model, digits, lrs=[0.1, 1e5], seeds=[3], schemes=["he"], **options)
+    for k, member in enumerate(found.members):
+        clip = partial(clip_grad_norm_, **options)
+        history = fit(
+            build(model, member.seed, "he"),
+            digits,
+            lr=member.lr,
+            clip=clip,
+            stop_at_divergence="stop",
+        )
+        ours = found.history(k)
+        assert ours.diverged_at == history.diverged_at
+        for column in ours.columns:
+            assert ours[column] == pytest.approx(history[column], rel=1e-3)
+    assert [step is None for step in found.diverged_at] == [True, False]
+
+
+class Cusp(nn.Module):
+    """Its output is finite; its gradient, 0 times infinity, is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        return x @ (0 * self.weight).sqrt()
+
+
+def test_a_gradient_that_is_not_finite_counts_as_divergence():
+    data = [(torch.ones(4, 3), torch.zeros(4))]
+    found = sweep(Cusp, data, lrs=[0.1], loss_fn=F.mse_loss)
+    assert found.diverged_at == (0,)
+    assert found.losses.tolist() == [[0.0]]
+    assert found.gradient_norms.isnan().all()
+
+
+def test_an_infinite_limit_still_stops_at_numbers_that_are_not_finite(digits):
+    options = {"lrs": [1e9], "diverged_above": math.inf, "schemes": ["he"]}
+    found = sweep(MODELS["plain"], digits, **options)
+    assert found.diverged.all()
+    assert sweep(MODELS["plain"], digits, lrs=[1e9], schemes=["he"]).diverged_at[0] == 1
+
+
+def test_when_all_runs_have_diverged_the_sweep_ends(digits):
+    found = sweep(MODELS["plain"], digits, lrs=[1e9], seeds=[0, 1], steps=10**9)
+    assert found.losses.shape[1] < 10
+    assert found.final_losses.tolist() == [math.inf, math.inf]
+
+
+def test_in_double_precision_a_sweep_is_its_runs_to_twelve_digits(digits):
+    double = [(x.double(), y) for x, y in digits]
+
+    def model():
+        return MODELS["plain"]().double()
+
+    options = {"momentum": 0.9, "max_norm": 0.3}
+    found = sweep(model, double, lrs=[0.1, 0.2], schemes=["he"], **options)
+    for k, member in enumerate(found.members):
+        losses, norms = alone(model, double, member, "he", **options)
+        torch.testing.assert_close(found.losses[k], losses, rtol=1e-12, atol=0)
+        torch.testing.assert_close(found.gradient_norms[k], norms, rtol=1e-11, atol=0)
+
+
+def test_frozen_and_unused_weights_stay_as_they_are(digits):
+    def model():
+        net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 10))
+        net[1].requires_grad_(False)
+        net.spare = nn.Linear(2, 2)
+        net.forward = lambda x: net[2](net[1](net[0](x)))
+        return net
+
+    member = Member("as made", 0.5, 1)
+    found = sweep(model, digits, lrs=[0.5], seeds=[1])
+    losses, norms = alone(model, digits, member)
+    torch.testing.assert_close(found.losses[0], losses, rtol=1e-4, atol=1e-5)
+
+
+def test_members_come_scheme_by_scheme_rate_by_rate(digits):
+    found = sweep(
+        MODELS["plain"], digits, lrs=[0.1, 0.2], seeds=[4, 2], schemes=["he", "lecun"]
+    )
+    assert found.members[:5] == (
+        Member("he", 0.1, 4),
+        Member("he", 0.1, 2),
+        Member("he", 0.2, 4),
+        Member("he", 0.2, 2),
+        Member("lecun", 0.1, 4),
+    )
+    assert found.settings[Setting("lecun", 0.2)] == [6, 7]
+    for k, member in enumerate(found.members):
+        losses, _ = alone(MODELS["plain"], digits, member, member.scheme)
+        torch.testing.assert_close(found.losses[k], losses, rtol=1e-4, atol=1e-5)
+
+
+def test_schemes_can_be_functions_with_labels(digits):
+    tanh = partial(initialize_, scheme="he", activation="tanh")
+    schemes = {"own": None, "tanh": tanh, "named": "he"}
+    model = MODELS["plain"]
+    found = sweep(model, digits, lrs=[0.1], schemes=schemes, activation="tanh")
+    assert [member.scheme for member in found.members] == ["own", "tanh", "named"]
+    assert torch.equal(found.losses[1], found.losses[2])
+    losses, _ = alone(model, digits, found.members[0])
+    torch.testing.assert_close(found.losses[0], losses, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sweep_takes_and_leaves_torch_random_state_as_it_is(digits):
+    state = torch.get_rng_state()
+    first = sweep(MODELS["plain"], digits, lrs=[0.1], seeds=[0, 1])
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    second = sweep(MODELS["plain"], digits, lrs=[0.1], seeds=[0, 1])
+    assert torch.equal(first.losses, second.losses)
+    assert not torch.equal(first.losses[0], first.losses[1])
+
+
+def test_steps_start_the_batches_again(digits):
+    found = sweep(MODELS["plain"], digits[:3], lrs=[0.1], steps=7)
+    losses, _ = alone(MODELS["plain"], (digits[:3] * 3)[:7], found.members[0])
+    torch.testing.assert_close(found.losses[0], losses, rtol=1e-4, atol=1e-5)
+
+
+NAN, INF = math.nan, math.inf
+RESULT = SweepResult(
+    members=tuple(Member(s, lr, seed) for s, lr in [("he", 0.1), ("he", 1.0),
+                  ("torch", 10.0)] for seed in (0, 1)),
+    losses=torch.tensor(
+        [[3.0, 1.0], [3.0, 2.0], [3.0, 0.5], [9e9, NAN], [9e9, NAN], [INF, NAN]],
+        dtype=torch.float64,
+    ),
+    gradient_norms=torch.ones(6, 2).double(),
+    diverged_at=(None, None, None, 0, 0, 0),
+)  # fmt: skip
+
+
+def test_the_table():
+    assert str(RESULT) == (
+        "scheme   lr  final loss  least  most  diverged\n"
+        "he      0.1         1.5      1     2       0/2\n"
+        "he        1         0.5    0.5   0.5       1/2\n"
+        "torch    10           -      -     -       2/2"
+    )
+
+
+def test_the_best_setting_holds_for_every_seed():
+    assert RESULT.best() == ("he", 0.1)
+    assert RESULT.final_losses.tolist() == [1.0, 2.0, 0.5, INF, INF, INF]
+    assert RESULT.diverged.tolist() == [False, False, False, True, True, True]
+    hopeless = SweepResult(
+        RESULT.members[2:], RESULT.losses[2:], RESULT.losses[2:], RESULT.diverged_at[2:]
+    )
+    with pytest.raises(ValueError, match="best: expected a setting at which no seed"):
+        hopeless.best()
+
+
+def test_the_final_loss_is_the_mean_of_the_last_tenth():
+    losses = torch.arange(20.0).double()[None]
+    found = SweepResult((Member("he", 0.1, 0),), losses, losses, (None,))
+    assert found.final_losses.tolist() == [18.5]
+
+
+def test_a_history_ends_where_its_run_diverged():
+    history = RESULT.history(3)
+    assert history.diverged_at == 0
+    assert history.to_dict() == {
+        "step": [0],
+        "loss": [9e9],
+        "gradient_norm": [1.0],
+        "learning_rate": [1.0],
+    }
+    assert len(RESULT.history(0)) == 2
+
+
+ONE = nn.Linear(16, 10)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"model": ONE}, TypeError, "model: expected a function .* got Linear. Write"),
+        ({"model": 3}, TypeError, "model: expected a function that makes .* got int"),
+        ({"model": lambda: 3}, TypeError, "got one that makes int. Write for example"),
+        (
+            {"model": lambda: ONE, "seeds": [0, 1]},
+            ValueError,
+            "got one that gives the same model again",
+        ),
+        ({"model": nn.ReLU}, ValueError, "one trainable parameter, got ReLU without"),
+        ({"lrs": []}, ValueError, r"lrs: expected one or more different .* got \[]"),
+        ({"lrs": [0.1, 0.1]}, ValueError, "lrs: expected one or more different values"),
+        ({"lrs": 0.1}, TypeError, r"lrs: expected a list, got 0.1. Write \[0.1\]"),
+        ({"lrs": [-1.0]}, ValueError, "lrs: expected a finite number >= 0, got -1.0"),
+        ({"seeds": []}, ValueError, "seeds: expected one or more different values"),
+        ({"seeds": [0.5]}, TypeError, "seeds: expected a whole number >= 0, got float"),
+        ({"schemes": "he"}, TypeError, r"schemes: expected a list, got 'he'. Write \["),
+        ({"schemes": ["hee"]}, ValueError, "scheme: expected one of lecun, .* got 'he"),
+        ({"momentum": 1.0}, ValueError, r"momentum: expected a number in \[0, 1\)"),
+        ({"momentum": -0.1}, ValueError, "momentum: expected a finite number >= 0"),
+        ({"max_norm": 0.0}, ValueError, "max_norm: expected a finite number > 0, got"),
+        ({"diverged_above": NAN}, ValueError, "diverged_above: expected a finite num"),
+        ({"steps": 0}, ValueError, "steps: expected a whole number >= 1, got 0"),
+        ({"batches": []}, ValueError, "batches: expected at least one .* got 0"),
+        ({"batches": [3]}, TypeError, "batches: expected pairs .* got one"),
+        (
+            {"loss_fn": partial(F.cross_entropy, reduction="none")},
+            ValueError,
+            r"loss_fn: expected a mean loss, a scalar, got shape \(20,\)",
+        ),
+    ],
+)
+def test_wrong_arguments(digits, change, error, message):
+    arguments = {"model": MODELS["plain"], "batches": digits, "lrs": [0.1], **change}
+    with pytest.raises(error, match=message):
+        sweep(**arguments)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(4, 10, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(x.squeeze(1))[0][:, -1]
+
+
+def test_a_model_that_vmap_cannot_run(digits):
+    with pytest.raises(NotImplementedError, match=r"run Recurrent .* one by one, with"):
+        sweep(Recurrent, digits, lrs=[0.1])
+
+
+def test_errors_of_the_model_itself_pass_through(digits):
+    with pytest.raises(RuntimeError, match=r"size|shape"):
+        sweep(partial(deep_mlp, 2, 4, in_features=99), digits, lrs=[0.1])
