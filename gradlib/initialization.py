@@ -143,10 +143,10 @@ def fixup_(
         )
     initialize_(model, "he", activation=activation, generator=generator)
     for branch in branches:
-        *inner, last = branch
-        for layer in inner:
-            layer.weight *= len(branches) ** (-1 / (2 * len(branch) - 2))
-        last.weight *= 0.0
+        *inner, last = [layer.get_parameter("weight") for layer in branch]
+        for weight in inner:
+            weight *= len(branches) ** (-1 / (2 * len(branch) - 2))
+        nn.init.zeros_(last)
     nn.init.zeros_(list(layers.values())[-1].weight)
     return model
 

@@ -59,10 +59,10 @@ def predicted_growth(
         sigma_b2 = 0.0 if layer.bias is None else mean_square(layer.bias)
         f = get(activation if growth else "identity")
         near = 1.0 if renormalized else inside_limits(q)
-        if sigma_w2 == 0:
-            growth[name] = Growth(sigma_b2 / near, 0.0)
-        elif not math.isfinite(sigma_w2 + sigma_b2):
+        if not math.isfinite(near + sigma_w2 + sigma_b2):
             growth[name] = Growth(math.nan, math.nan)
+        elif sigma_w2 == 0:
+            growth[name] = Growth(sigma_b2 / near, 0.0)
         else:
             q_next = variance_map(f, near, sigma_w2, sigma_b2)
             growth[name] = Growth(q_next / near, chi(f, sigma_w2, q=near))
@@ -129,7 +129,7 @@ def measured_growth(
             )
         device = output.device if generator is None else generator.device
         v = torch.randn(output.shape, generator=generator, device=device).to(output)
-        torch.autograd.grad(output, sources, v, allow_unused=True)
+        torch.autograd.grad((output * v).sum(), sources, allow_unused=True)
 
     def between(first: str, last: str) -> Growth:
         forward = signals[last] / signals[first]
