@@ -1,5 +1,7 @@
 """Naive forms in NumPy of what gradlib computes. Written from the formulas alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,3 +86,11 @@ def zclip_norms(
 def angle(a: Array, b: Array) -> float:
     cosine = a @ b / np.sqrt(a @ a) / np.sqrt(b @ b)
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def jacobian(function: Callable[[Array], Array], x: Array, step: float = 1e-6) -> Array:
+    columns = []
+    for k in range(len(x)):
+        shift = step * np.eye(len(x))[k]
+        columns.append((function(x + shift) - function(x - shift)) / (2 * step))
+    return np.stack(columns, axis=1)
