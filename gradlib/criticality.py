@@ -59,7 +59,7 @@ def critical_sigma_w2(activation: ActivationLike, sigma_b2: float = 0.0) -> floa
     sigma_b2 = check_positive(sigma_b2, "sigma_b2", zero_ok=True)
 
     def lacking(q: float) -> float:
-        return (sigma_b2 - _critical(f, q).sigma_b2) / q - SAME
+        return sigma_b2 - _critical(f, q).sigma_b2
 
     if lacking(ZERO) <= 0:
         return _critical(f, 0.0).sigma_w2

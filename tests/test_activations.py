@@ -150,6 +150,11 @@ def test_max_slope(name: str, expected: float) -> None:
     assert max_slope(name) == pytest.approx(expected, abs=1e-4)
 
 
+def test_max_slope_looks_at_both_sides_and_far_out() -> None:
+    assert max_slope(lambda x: torch.relu(-3 * x) - torch.relu(x)) == 3
+    assert max_slope(lambda x: 2 * torch.relu(x - 50)) == 2
+
+
 def test_get_takes_functions_and_modules() -> None:
     x = torch.linspace(-2, 2, 5)
     sine = get(torch.sin)

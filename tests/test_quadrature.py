@@ -34,6 +34,12 @@ CLOSED_FORMS = {
         0.0,
         2e-6 / math.sqrt(2 * math.pi),
     ),
+    "narrow peak off centre": (
+        lambda x: 1 - x.tanh() ** 2,
+        1e12,
+        1e6,
+        2e-6 * math.exp(-0.5) / math.sqrt(2 * math.pi),
+    ),
     "absolute root": (
         lambda x: x.abs().sqrt(),
         1.0,
@@ -45,6 +51,7 @@ CLOSED_FORMS = {
     "sine": (torch.sin, 1.0, 2.0, math.sin(2) * math.exp(-0.5)),
     "tiny variance": (lambda x: x**2, 1e-300, 0.0, 1e-300),
     "no variance": (torch.exp, 0.0, 1.0, math.e),
+    "neither variance nor mean": (torch.cos, 0.0, 0.0, 1.0),
 }
 
 
@@ -115,6 +122,18 @@ def test_a_jump_may_lie_anywhere(jump: float, variance: float) -> None:
 def test_a_jump_next_to_a_panel_edge_is_seen(gap: float) -> None:
     value = gaussian_expectation(lambda x: (x > 1 - gap).double())
     assert value == pytest.approx(0.5 * math.erfc((1 - gap) / math.sqrt(2)), abs=1e-11)
+
+
+@pytest.mark.parametrize("jump", [0.0, 1.0, -4.0])
+def test_a_jump_where_activations_have_theirs_needs_no_halving(jump: float) -> None:
+    calls = []
+
+    def step(x: Tensor) -> Tensor:
+        calls.append(x)
+        return (x > jump).double()
+
+    gaussian_expectation(step)
+    assert len(calls) == 3  # the panels, and both their halves
 
 
 def test_inference_mode_does_not_matter() -> None:

@@ -137,6 +137,7 @@ def test_fixed_point_agrees_with_plain_iteration() -> None:
         ("relu", 2.0, 0.0, 7.0, 7.0, 1.0, False),  # every variance is fixed
         ("relu", 2.0, 0.1, 1.0, math.inf, 1.0, False),
         ("relu", 3.0, 0.0, 1.0, math.inf, 1.5, False),
+        ("relu", 2 - 2e-7, 1e6, 1.0, math.inf, 1.0, False),  # 1e13 counts as infinite
         ("relu", 1.0, 0.5, 1e14, 1.0, 0.5, True),
         ("identity", 0.5, 1.0, 1e-14, 2.0, 0.5, True),
         ("tanh", 0.9, 0.0, 1.0, 0.0, 0.9, True),
