@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
-from torch.func import jacrev, vjp, vmap
 
 from gradlib.errors import check_count, check_positive
 
@@ -53,17 +52,29 @@ def jacobian_singular_values(
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"x: expected a floating point tensor, got {got}")
-    point = x.detach()
-    y, transposed = _pullback(_flat(function, point.shape), point.flatten())
-    count = min(y.numel(), point.numel())
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        y = function(x)
+    if not isinstance(y, Tensor):
+        raise TypeError(
+            f"function: expected it to return a tensor, got {type(y).__name__}"
+        )
+    count = min(y.numel(), x.numel())
     if k is not None and check_count(k, "k") > count:
         raise ValueError(f"k: expected at most {count} singular values, got {k}")
+    weights = torch.zeros_like(y, requires_grad=True)
+    slope = _pull(y, x, weights) if y.requires_grad else None
+    if slope is None:
+        return x.new_zeros(count if k is None else k).detach()
     if k is None or count <= max(_SMALL, k + _EXTRA):
-        jacobian = jacrev(_flat(function, point.shape))(point.flatten()).detach()
+        jacobian = _products(y, x, torch.eye(y.numel()).to(y))
     else:
-        forward = _pullback(transposed, torch.zeros_like(y))[1]
-        start = torch.randn(k + _EXTRA, point.numel(), generator=generator)
-        jacobian = _projected(vmap(forward), vmap(transposed), start.to(point))
+        start = torch.randn(k + _EXTRA, x.numel(), generator=generator).to(x)
+        jacobian = _projected(
+            lambda rows: _products(slope, weights, rows),
+            lambda rows: _products(y, x, rows),
+            start,
+        )
     values: Tensor = torch.linalg.svdvals(jacobian)
     return values[:k]
 
@@ -117,28 +128,18 @@ def sharpness(
     return _lanczos(product, start, min(iterations, size), tolerance)
 
 
-def _flat(
-    function: Callable[[Tensor], Tensor], shape: torch.Size
-) -> Callable[[Tensor], Tensor]:
-    """The function from vectors to vectors."""
-
-    def flat(x: Tensor) -> Tensor:
-        y = function(x.view(shape))
-        if not isinstance(y, Tensor):
-            raise TypeError(
-                f"function: expected it to return a tensor, got {type(y).__name__}"
-            )
-        return y.flatten()
-
-    return flat
+def _pull(y: Tensor, x: Tensor, weights: Tensor) -> Tensor | None:
+    """J^T u for the weights u, as a function of u: its derivative by u is J again."""
+    return torch.autograd.grad(y, x, weights, create_graph=True, allow_unused=True)[0]
 
 
-def _pullback(
-    function: Callable[[Tensor], Tensor], x: Tensor
-) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """function(x), and u -> J^T u. That map is linear; its own pullback is v -> J v."""
-    y, pull = vjp(function, x)[:2]
-    return y, lambda u: pull(u)[0]
+def _products(y: Tensor, x: Tensor, rows: Tensor) -> Tensor:
+    """Each row times the Jacobian of y by x."""
+    weights = rows.view(-1, *y.shape)
+    (products,) = torch.autograd.grad(
+        y, x, weights, retain_graph=True, is_grads_batched=True
+    )
+    return products.flatten(1)
 
 
 def _projected(
@@ -150,11 +151,11 @@ def _projected(
     blocks = [_orthonormal(rows)]
     for _ in range(_ROUNDS):
         blocks.append(_orthonormal(transposed(forward(blocks[-1]))))
-    return forward(_orthonormal(torch.cat(blocks))).detach()
+    return forward(_orthonormal(torch.cat(blocks)))
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
-    basis: Tensor = torch.linalg.qr(rows.detach().T).Q
+    basis: Tensor = torch.linalg.qr(rows.T).Q
     return basis.T
 
 

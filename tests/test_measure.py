@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
@@ -83,6 +83,7 @@ def test_total_norm_is_that_of_torch(order: float) -> None:
 
 
 @given(VECTORS, SIZES)
+@settings(deadline=None)
 def test_norms_are_homogeneous(vector: np.ndarray, factor: float) -> None:
     a = nn.Linear(5, 1, bias=False).double()
     b = copy.deepcopy(a)
@@ -93,6 +94,7 @@ def test_norms_are_homogeneous(vector: np.ndarray, factor: float) -> None:
 
 
 @given(st.lists(VECTORS, min_size=1, max_size=4))
+@settings(deadline=None)
 def test_total_is_the_norm_of_the_norms(vectors: list[np.ndarray]) -> None:
     net = nn.ParameterList([torch.zeros(5, dtype=torch.float64) for _ in vectors])
     for p, v in zip(net, vectors, strict=True):
@@ -194,6 +196,7 @@ def test_checked_gradients_share_memory_and_name_what_is_broken() -> None:
 
 
 @given(VECTORS, VECTORS)
+@settings(deadline=None)
 def test_angle_is_that_of_numpy(a: np.ndarray, b: np.ndarray) -> None:
     assume(min(np.linalg.norm(a), np.linalg.norm(b)) > 0)
     angle = gradient_angle(torch.tensor(a), torch.tensor(b))
@@ -201,6 +204,7 @@ def test_angle_is_that_of_numpy(a: np.ndarray, b: np.ndarray) -> None:
 
 
 @given(VECTORS, VECTORS, st.floats(1e-3, 1e3))
+@settings(deadline=None)
 def test_laws_of_angles(a: np.ndarray, b: np.ndarray, factor: float) -> None:
     assume(min(np.linalg.norm(a), np.linalg.norm(b)) > 0)
     u, v = torch.tensor(a), torch.tensor(b)
