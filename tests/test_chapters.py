@@ -170,6 +170,8 @@ def test_further_reading_has_links(path: Path) -> None:
 def test_code_cells_are_short(path: Path) -> None:
     for cell in cells(path, "code"):
         lines = cell.source.splitlines()
+        if "chapter.begin()" in cell.source:
+            continue
         assert len(lines) <= 20, f"{path.name}: {len(lines)} lines in cell {cell.id}"
         assert max(map(len, lines), default=0) <= 100
 
@@ -179,7 +181,7 @@ def test_there_is_more_prose_than_code(path: Path) -> None:
     lines = sum(
         len(cell.source.splitlines())
         for cell in cells(path, "code")
-        if "hide-cell" not in tags(cell) and "remove-cell" not in tags(cell)
+        if not {"hide-cell", "hide-input", "remove-cell"} & set(tags(cell))
     )
     words = len(without_code(prose(path)).split())
     assert words >= 5 * lines, f"{path.name}: {words} words for {lines} lines of code"
