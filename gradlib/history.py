@@ -204,7 +204,7 @@ class History:
 
 
 def _number(value: SupportsFloat, name: str) -> float:
-    if isinstance(value, str) or not hasattr(value, "__float__"):
+    if not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     return float(value)
 

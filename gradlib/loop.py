@@ -78,7 +78,7 @@ def _repeated(batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
             empty = False
             yield batch
-        if empty or isinstance(batches, Iterator):
+        if empty:
             return
 
 

@@ -68,6 +68,13 @@ def test_layers_groups_the_columns_of_one_quantity():
     assert history.layers("angle") == {}
 
 
+def test_layers_leaves_out_steps_without_a_value():
+    history = rows(1.0, 2.0, 3.0)
+    history.append(2, **{"norm/a": math.nan})
+    history.append(3, **{"norm/a": 5.0})
+    assert list(map(str, history.layers("norm")["a"])) == ["nan", "5.0"]
+
+
 def test_contains_asks_for_a_column():
     history = rows(1.0)
     assert "loss" in history

@@ -92,7 +92,7 @@ def test_fit_is_the_loop_by_hand_to_the_last_bit(optimizer, max_norm):
 
 
 def test_plateau_schedule_gets_the_loss():
-    batches, ours, theirs = digits(12), network(), network()
+    batches, ours, theirs = digits(1) * 6 + digits(12), network(), network()
     made = SGD(theirs.parameters(), lr=0.1)
     expected = by_hand(
         theirs, batches, made, scheduler=ReduceLROnPlateau(made, patience=1)
