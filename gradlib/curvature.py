@@ -47,7 +47,8 @@ def jacobian_singular_values(
         tensor([6., 2.])
 
     References:
-        Musco & Musco 2015, https://arxiv.org/abs/1504.05477
+        Musco & Musco 2015, "Randomized block Krylov methods for stronger and faster
+        approximate singular value decomposition"
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__

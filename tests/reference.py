@@ -94,3 +94,34 @@ def jacobian(function: Callable[[Array], Array], x: Array, step: float = 1e-6) -
         shift = step * np.eye(len(x))[k]
         columns.append((function(x + shift) - function(x - shift)) / (2 * step))
     return np.stack(columns, axis=1)
+
+
+def spectral_penalty(matrices: list[Array]) -> float:
+    return sum(np.linalg.svd(m, compute_uv=False)[0] ** 2 for m in matrices) / 2
+
+
+def orthogonality_penalty(matrices: list[Array], gain: float) -> float:
+    total = 0.0
+    for matrix in matrices:
+        values = np.linalg.svd(matrix, compute_uv=False)
+        total += float((((values / gain) ** 2 - 1) ** 2).sum())
+    return total
+
+
+def recurrent_penalty(
+    hidden: Array, direct: Array, weight: Array, slope: Callable[[Array], Array]
+) -> float:
+    """Of states and direct gradients (steps, batch, width), by full Jacobians."""
+    steps, batch, width = hidden.shape
+    terms = []
+    for b in range(batch):
+        d = np.zeros(width)
+        for k in reversed(range(steps)):
+            d = d + direct[k, b]
+            jacobian = np.diag(slope(hidden[k, b])) @ weight
+            size = np.sqrt(d @ d)
+            carried = d @ jacobian
+            if size > 0:
+                terms.append((np.sqrt(carried @ carried) / size - 1) ** 2)
+            d = carried
+    return float(np.mean(terms))
