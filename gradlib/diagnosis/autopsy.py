@@ -16,6 +16,8 @@ from gradlib.diagnosis.observation import Observation
 from gradlib.diagnosis.probe import Birth, Probe
 from gradlib.diagnosis.setup import Setup, tensors
 
+GROWTH = 100.0
+
 
 @dataclass
 class Autopsy:
@@ -78,26 +80,22 @@ def is_calm(seen: Observation, step: int) -> bool:
     ]
     usual = sorted(totals)[len(totals) // 2] if totals else 0.0
     recent = max(totals[-2:], default=0.0)
-    return (
-        recent <= 300 * usual + 1e3
-        and max(losses[-2:], default=0.0) <= 100 * losses[0] + 100
-        if losses
-        else True
-    )
+    steady = not losses or max(losses[-2:]) <= GROWTH * losses[0] + GROWTH
+    return steady and recent <= GROWTH * usual + 10 * GROWTH
 
 
 def _dissect(setup: Setup, step: int) -> Autopsy:
     order: list[tuple[str, bool]] = []
     result = Autopsy(step)
+    probe = Probe(setup.model, births=True)
     try:
         for before in range(step):
             setup.update(before)
-        probe = Probe(setup.model, births=True)
         with _gradient_hooks(setup.model, order), probe:
             result.loss = setup.update(step)
     except Exception:
         result.loss = math.nan
-    result.birth = probe.birth if step >= 0 and "probe" in locals() else None
+    result.birth = probe.birth
     if result.birth is not None:
         result.layer = result.birth.layer
         return result
@@ -113,7 +111,7 @@ def _gradient_hooks(model: nn.Module, order: list[tuple[str, bool]]) -> Iterator
     def attach(name: str, _module: Any, _inputs: Any, output: Any) -> None:
         for value in tensors(output):
             if value.requires_grad:
-                value.register_hook(partial(note, name))
+                value.register_hook(partial(note, name))  # type: ignore[no-untyped-call]
 
     handles = [
         module.register_forward_hook(partial(attach, name))

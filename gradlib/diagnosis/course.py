@@ -1,13 +1,13 @@
 """Read a loss curve: did it fall, stall or blow up?"""
 
 import math
-from itertools import pairwise
 from dataclasses import dataclass
-
+from itertools import pairwise
 
 from gradlib.diagnosis.observation import median
 
 TINY = 1e-12
+SPIKE = 5.0
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,33 @@ class Course:
         return not self.blown and self.fall < max(0.04, min(0.5, 2 * self.noise))
 
     @property
+    def erratic(self) -> bool:
+        """The second half jumps far above the untrained model, again and again."""
+        if self.naive is None:
+            return False
+        limit = SPIKE * max(self.start, self.naive)
+        return sum(x > limit for x in self.losses[len(self.losses) // 2 :]) >= 3
+
+    @property
     def well(self) -> bool:
         """Learning: the loss fell, and a constant output would do worse."""
         if not self.blown and self.naive is not None and self.start < 0.8 * self.naive:
-            return self.end < 0.9 * self.naive
-        if self.blown or self.flat:
+            rise = self.end - self.start
+            return self.end < 0.9 * self.naive and rise < 0.25 * self.naive
+        if self.blown or self.flat or self.erratic:
             return False
         if self.naive is None:
             return True
         if self.fall > 0.85 and self.score < 6:
             return True
-        return self.score < 0.97 or (self.best < 0.85 * self.naive and self.score < 1.3)
+        return self.score < 0.97 or self.relapsed
+
+    @property
+    def relapsed(self) -> bool:
+        """Beat the constant output on the way, and lost that again."""
+        if self.naive is None or self.blown or not 0.97 <= self.score < 1.3:
+            return False
+        return self.best < 0.85 * self.naive
 
 
 def central(values: list[float]) -> float:

@@ -7,7 +7,15 @@ from typing import Any
 from torch import Tensor, nn
 
 MOST_NODES = 100_000
-PASSED = ("View", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "T", "Permute")
+PASSED: tuple[str, ...] = (
+    "View",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "T",
+    "Permute",
+)
 PASSED += ("ToCopy", "Alias", "Clone", "Select", "Slice", "UnsafeView", "Index")
 ROUNDING = ("Ceil", "Floor", "Round", "Trunc", "Sign", "Heaviside")
 TWICE = {"LogSoftmax": "Softmax", "BinaryCrossEntropyWithLogits": "Sigmoid"}

@@ -105,11 +105,10 @@ def _observed_update(setup: Setup, seen: Observation, step: int, look: bool) -> 
             probe.loss = None
         else:
             loss = setup.update(step)
-    except TypeError:
-        raise
     except Exception as error:
         if not is_symptom(error, seen, setup):
-            raise ValueError(
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
                 f"{_way(setup)}: expected an update that runs, got "
                 f"{type(error).__name__} at batch {step}: {error}"
             ) from error

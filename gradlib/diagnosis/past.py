@@ -46,7 +46,10 @@ def diagnose_history(history: History) -> Report:
     course = Course(tuple(losses), finite=math.isfinite(losses[-1]))
     found = [rule(history, course) for rule in HISTORY_RULES]
     findings = sorted((f for f in found if f), key=lambda f: f.confidence, reverse=True)
-    watched = f"{len(losses)} steps; the loss went from {course.start:.4g} to {course.end:.4g}."
+    watched = (
+        f"{len(losses)} steps; the loss went from {course.start:.4g} to "
+        f"{course.end:.4g}."
+    )
     return Report(tuple(findings), watched)
 
 
@@ -70,7 +73,7 @@ def growing_norms(history: History, course: Course) -> Finding | None:
     """Loss or gradient norm explodes step by step."""
     if not course.blown:
         return None
-    norms = history["gradient_norm"] if "gradient_norm" in history else []
+    norms = history.to_dict().get("gradient_norm", [])
     finite = [n for n in norms if math.isfinite(n)]
     if finite and max(finite) < JUMP * finite[0] and not math.isfinite(course.end):
         return None
@@ -88,13 +91,14 @@ def fading_layers(history: History, course: Course) -> Finding | None:
     layers = {n: median(v) for n, v in history.layers("gradient_norm").items()}
     if not course.flat or len(layers) < 3:
         return None
-    first, last = list(layers)[0], list(layers)[-1]
+    first, last = next(iter(layers)), next(reversed(layers))
     if not layers[first] < FAINT * layers[last]:
         return None
     return Finding(
         "vanishing",
         first.rpartition(".")[0] or first,
-        f"The gradient of {first} is {layers[first] / layers[last]:.1g} of that of {last}.",
+        f"The gradient of {first} is {layers[first] / layers[last]:.1g} of that of "
+        f"{last}.",
         {"first": layers[first], "last": layers[last]},
         0.65,
     )

@@ -138,6 +138,13 @@ class Patient:
             return True
         return value < 0.7 * self.course.score or self.course.score - value > 0.3
 
+    def restrained(self, name: str, treatment: Treatment) -> bool:
+        """Whether a gentler schedule cures, or keeps what the run lost again."""
+        if not self.ill and not self.course.relapsed:
+            return False
+        cured = self.cures(name, treatment)
+        return cured and (self.ill or self._trials[name].end < 0.5 * self.course.best)
+
     def _run(self, treatment: Treatment, *, rescaled: bool = False) -> Course:
         if time.process_time() > self.deadline:
             return STUCK

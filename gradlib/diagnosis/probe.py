@@ -95,11 +95,11 @@ class Probe(TorchFunctionMode):
         for name, module in self.model.named_modules():
             weighted = any(True for _ in module.parameters(recurse=False))
             self._exit.enter_context(self._hooked(name, module, weighted))
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *details: Any) -> None:
-        super().__exit__(*details)
+        super().__exit__(*details)  # type: ignore[no-untyped-call]
         self._exit.close()
 
     @contextmanager

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from gradlib.diagnosis import (
     rules_data,
     rules_loop,
+    rules_norm,
     rules_numerics,
     rules_optimizer,
     rules_signal,
+    rules_weights,
 )
 from gradlib.diagnosis.patient import Patient
 from gradlib.diagnosis.report import Finding
@@ -31,14 +33,14 @@ class Rule:
 
 RULES: list[Rule] = [
     Rule("broken values in the data", rules_data.broken_values),
-    Rule("broken weights", rules_signal.broken_weights),
+    Rule("broken weights", rules_weights.broken_weights),
     Rule("stale gradients", rules_loop.stale_gradients),
     Rule("clipping without effect", rules_loop.clip_without_effect),
     Rule("parameters without optimizer", rules_loop.orphans),
     Rule("cut graph", rules_loop.cut_graph),
     Rule("softmax twice", rules_numerics.softmax_twice),
-    Rule("lonely batch norm", rules_signal.lonely_batch_norm),
-    Rule("frozen batch norm", rules_signal.frozen_batch_norm),
+    Rule("lonely batch norm", rules_norm.lonely_batch_norm),
+    Rule("frozen batch norm", rules_norm.frozen_batch_norm),
     Rule("overflow in half precision", rules_numerics.half_overflow),
     Rule("impossible samples", rules_data.impossible_samples),
     Rule("undefined operation", rules_numerics.undefined_operation),
@@ -48,10 +50,10 @@ RULES: list[Rule] = [
     Rule("input scale", rules_data.input_scale),
     Rule("dead units", rules_signal.dead_units),
     Rule("flat ends", rules_signal.flat_ends),
-    Rule("wide weights", rules_signal.wide_weights),
-    Rule("recurrent growth", rules_signal.recurrent_growth),
+    Rule("wide weights", rules_weights.wide_weights),
+    Rule("recurrent growth", rules_weights.recurrent_growth),
     Rule("strange option", rules_optimizer.strange_option),
-    Rule("plain depth", rules_signal.plain_depth),
+    Rule("plain depth", rules_norm.plain_depth),
     Rule("vanishing signal", rules_signal.vanishing_signal),
     Rule("small epsilon", rules_optimizer.small_epsilon),
     Rule("missing warm-up", rules_optimizer.missing_warmup),

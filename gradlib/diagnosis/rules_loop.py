@@ -6,8 +6,8 @@ import torch
 
 from gradlib.diagnosis.observation import DETACHED, median
 from gradlib.diagnosis.patient import Patient, layer_of
+from gradlib.diagnosis.replacements import using
 from gradlib.diagnosis.report import Finding
-from gradlib.diagnosis.treatments import using
 
 
 def stale_gradients(patient: Patient) -> Finding | None:
@@ -21,8 +21,8 @@ def stale_gradients(patient: Patient) -> Finding | None:
     return Finding(
         "missing_zero_grad",
         "loop",
-        f"{loop.stale + loop.empty} of {len(loop.at_step)} optimizer steps used a gradient "
-        "that still held what an earlier step had used.",
+        f"{loop.stale + loop.empty} of {len(loop.at_step)} optimizer steps used a "
+        "gradient that still held what an earlier step had used.",
         {
             "stale steps": loop.stale,
             "cleared before the step": loop.empty,
@@ -142,8 +142,8 @@ def _foreign(patient: Patient) -> Finding | None:
     return Finding(
         "optimizer_misconfigured",
         "(root)",
-        f"The loss depends on {len(leaves)} parameters (shapes {shapes}) that the model "
-        "does not register and no optimizer holds.",
+        f"The loss depends on {len(leaves)} parameters (shapes {shapes}) that the "
+        "model does not register and no optimizer holds.",
         {"unregistered parameters": len(leaves)},
         0.9,
         fix="Register the modules: nn.ModuleList instead of a Python list.",
@@ -157,13 +157,12 @@ def cut_graph(patient: Patient) -> Finding | None:
         return Finding(
             "detached_graph",
             "loss",
-            "The loss does not depend on any parameter through the graph: backward raises.",
+            "No parameter leads to the loss through the graph: backward raises.",
             {"error": seen.failure[:80]},
             0.96,
         )
-    if not any(max(c, default=-1) > 0 for c in seen.norms.values()):
-        if not any(seen.norms.values()):
-            return None
+    if not any(seen.norms.values()):
+        return None
     silent = [
         name
         for name, p in patient.parameters.items()

@@ -3,9 +3,9 @@
 import math
 
 from gradlib.diagnosis.patient import Patient
+from gradlib.diagnosis.replacements import single
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules_data import compared
-from gradlib.diagnosis.treatments import single
 
 EXPLODED = 1e6
 NORMS = ("batchnorm", "batch_norm", "bn")
@@ -83,11 +83,12 @@ def undefined_operation(patient: Patient) -> Finding | None:
         )
     if not math.isfinite(death.loss) or not patient.course.blown:
         return None
+    slope = f": {death.backward} has no finite slope there" if death.backward else ""
     return Finding(
         "loss_numerics",
         death.layer,
         f"At step {death.step} the loss is finite ({death.loss:.3g}), its gradient is "
-        f"not{': ' + death.backward + ' has no finite slope there' if death.backward else ''}.",
+        f"not{slope}.",
         {
             "step": death.step,
             "backward operation": death.backward or "unknown",

@@ -2,9 +2,6 @@
 
 import math
 
-from torch import nn
-
-from gradlib.diagnosis.observation import median
 from gradlib.diagnosis.patient import Patient
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules_data import compared
@@ -93,7 +90,8 @@ def strange_option(patient: Patient) -> Finding | None:
             return Finding(
                 "optimizer_misconfigured",
                 "global",
-                f"The optimizer runs with {name} = {value}; with {label} the same training learns.",
+                f"The optimizer runs with {name} = {value}; with {label} the same "
+                "training learns.",
                 {name: str(value), **compared(patient, label)},
                 0.9,
                 fix=f"Start from {label}.",
@@ -107,21 +105,29 @@ def small_epsilon(patient: Patient) -> Finding | None:
     eps = [float(g["eps"]) for g in groups if "eps" in g]
     if not patient.ill or not eps or max(eps) > 1e-5 or "betas" not in groups[0]:
         return None
-    norms = [n for column in patient.seen.norms.values() for n in column if n >= 0]
-    size = sum(p.numel() for p in patient.parameters.values()) / len(patient.parameters)
-    typical = median(norms) / size**0.5
+    typical = _faintest(patient)
     label = "eps=1e-4"
     if not typical < FAINT or not patient.cures(label, option(eps=1e-4)):
         return None
     return Finding(
         "optimizer_misconfigured",
         "global",
-        f"Gradients are about {typical:.1g}, and Adam divides by sqrt(v) + {eps[0]:g}; with "
-        f"{label} the same training learns.",
-        {"eps": eps[0], "typical gradient": typical, **compared(patient, label)},
+        f"Gradients go down to {typical:.1g}, and Adam divides by sqrt(v) + "
+        f"{eps[0]:g}; with {label} the same training learns.",
+        {"eps": eps[0], "smallest gradient": typical, **compared(patient, label)},
         0.87,
         fix="Raise eps to 1e-4 or 1e-3.",
     )
+
+
+def _faintest(patient: Patient) -> float:
+    """Root mean square gradient of the quietest step."""
+    columns = [patient.seen.norms[name] for name in patient.parameters]
+    size = sum(p.numel() for p in patient.parameters.values())
+    steps = zip(*columns, strict=True)
+    norms = [math.hypot(*(max(0.0, n) for n in step)) for step in steps]
+    finite = [norm for norm in norms if math.isfinite(norm)]
+    return min(finite, default=math.inf) / math.sqrt(size)
 
 
 def tiny_steps(patient: Patient) -> Finding | None:
@@ -137,7 +143,8 @@ def tiny_steps(patient: Patient) -> Finding | None:
             return Finding(
                 "optimizer_misconfigured",
                 "global",
-                f"The weights moved by at most {max(moved):.2g} of their size; with {label} the training learns.",
+                f"The weights moved by at most {max(moved):.2g} of their size; "
+                f"with {label} the training learns.",
                 {"largest relative move": max(moved), **compared(patient, label)},
                 0.8,
                 fix="Raise the learning rate (and check what the scheduler sets).",
@@ -152,10 +159,10 @@ def missing_warmup(patient: Patient) -> Finding | None:
         used["Softmax"] and used["Bmm"]
     )
     adaptive = any("betas" in g for g in patient.setup.optimizer.param_groups)
-    if not patient.ill or not attention or not adaptive:
+    if not attention or not adaptive:
         return None
     label = "a warm-up"
-    if not patient.cures(label, warmed(max(4, int(0.6 * patient.setup.steps)))):
+    if not patient.restrained(label, warmed(max(4, int(0.6 * patient.setup.steps)))):
         return None
     return Finding(
         "warmup_missing",
@@ -172,12 +179,10 @@ def missing_warmup(patient: Patient) -> Finding | None:
 
 def fast_steps(patient: Patient) -> Finding | None:
     """A smaller learning rate, and nothing more special, cures."""
-    if not patient.ill:
-        return None
     rate = max((r for r in patient.seen.rates if math.isfinite(r)), default=math.nan)
     for factor in (10.0, 100.0, 1000.0):
         label = f"a learning rate {factor:g} times smaller"
-        if patient.cures(label, slower(factor)):
+        if patient.restrained(label, slower(factor)):
             return Finding(
                 "lr_too_high",
                 "global",
@@ -185,7 +190,7 @@ def fast_steps(patient: Patient) -> Finding | None:
                 {"largest learning rate": rate, **compared(patient, label)},
                 0.84 if factor < 100 else 0.8,
             )
-    if patient.setup.scheduler is not None and patient.cures(
+    if patient.setup.scheduler is not None and patient.restrained(
         "no scheduler", unscheduled
     ):
         return Finding(

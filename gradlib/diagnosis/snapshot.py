@@ -71,7 +71,7 @@ class Snapshot:
         if isinstance(item, partial):
             return (item.func, *item.args, *item.keywords.values())
         if isinstance(item, torch.Generator):
-            self._undo.append(partial(item.set_state, item.get_state()))
+            self._undo.append(_generator_undo(item))
             return ()
         if isinstance(item, (np.random.Generator, random.Random)):
             self._undo.append(_generator_undo(item))
@@ -165,14 +165,24 @@ class Snapshot:
         return entries.values()
 
 
+def _set_generator(item: torch.Generator, state: Tensor) -> Callable[[], None]:
+    def undo() -> None:
+        item.set_state(state)
+
+    return undo
+
+
 def _generator_undo(item: Any) -> Callable[[], None]:
+    if isinstance(item, torch.Generator):
+        return _set_generator(item, item.get_state())
     if isinstance(item, random.Random):
         return partial(item.setstate, item.getstate())
     return partial(setattr, item.bit_generator, "state", item.bit_generator.state)
 
 
 def _random_state() -> tuple[Any, ...]:
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    ready = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = torch.cuda.get_rng_state_all() if ready else None
     legacy = np.random.get_state()  # noqa: NPY002
     return torch.get_rng_state(), devices, random.getstate(), legacy
 

@@ -19,7 +19,7 @@ def _build(good):
         nn.Linear(24, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 6)
     )
     opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    shadow = torch.optim.SGD([p for p in nn.Linear(2, 2).parameters()], lr=0.1)
+    shadow = torch.optim.SGD(list(nn.Linear(2, 2).parameters()), lr=0.1)
 
     def step(batch):
         (opt if good else shadow).zero_grad()  # clears the wrong optimizer

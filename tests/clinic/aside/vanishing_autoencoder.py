@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -16,7 +18,7 @@ def _build(good):
         x = (x - (torch.rand(32, 40) < 0.05).float()).abs()
         batches.append((x, x))
     layers, sizes = [], [40, 32, 24, 8, 24, 32]
-    for n, m in zip(sizes, sizes[1:], strict=False):
+    for n, m in pairwise(sizes):
         layers += [nn.Linear(n, m), nn.ReLU() if good else nn.Sigmoid()]
     model = nn.Sequential(*layers, nn.Linear(32, 40), nn.Sigmoid())
     for layer in model:

@@ -1,0 +1,117 @@
+"""Rules about normalisation: batch norm that misleads, and depth without any."""
+
+import math
+
+from torch import nn
+
+from gradlib.diagnosis.observation import ONE_VALUE
+from gradlib.diagnosis.patient import Patient
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.rules_data import compared
+from gradlib.diagnosis.setup import Setup, samples
+from gradlib.diagnosis.treatments import (
+    merged,
+    normalised,
+)
+
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
+DEEP = 8
+
+
+def lonely_batch_norm(patient: Patient) -> Finding | None:
+    """Batch norm in training mode sees one or two samples at a time; more cure."""
+    norms = [
+        name
+        for name, m in patient.setup.model.named_modules()
+        if "batchnorm" in type(m).__name__.lower() and m.training
+    ]
+    sizes = [samples(batch) for batch in patient.setup.batches]
+    size = sorted(sizes)[len(sizes) // 2]
+    if ONE_VALUE in patient.seen.failure:
+        return Finding(
+            "batchnorm_misuse",
+            norms[0] if norms else "(root)",
+            "A batch has one value per channel: batch norm has no variance and raises.",
+            {"smallest batch": min(sizes), "batches": len(sizes)},
+            0.97,
+        )
+    if not norms or size > 2:
+        return None
+    if not patient.cures("batches of 32", merged(32)):
+        return None
+    return Finding(
+        "batchnorm_misuse",
+        norms[0],
+        f"Batch norm takes its statistics from batches of {size}; with larger batches "
+        "the same training learns.",
+        {
+            "batch size": size,
+            "batch norms": len(norms),
+            **compared(patient, "batches of 32"),
+        },
+        0.96,
+    )
+
+
+def frozen_batch_norm(patient: Patient) -> Finding | None:
+    """Batch norm in evaluation mode uses statistics that do not fit the data."""
+    norms = {
+        name: m
+        for name, m in patient.setup.model.named_modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.training
+    }
+    if not norms or not patient.ill:
+        return None
+
+    def training(setup: Setup) -> Setup:
+        for module in norms.values():
+            module.train()
+        return setup
+
+    name = "batch norm in training mode"
+    if not patient.cures(name, training):
+        return None
+    return Finding(
+        "batchnorm_misuse",
+        next(iter(norms)),
+        f"{len(norms)} batch norms use their stored statistics while training; "
+        f"with {name} the same training learns.",
+        {"batch norms": len(norms), **compared(patient, name)},
+        0.92,
+        fix="Call model.train() before training.",
+    )
+
+
+def plain_depth(patient: Patient) -> Finding | None:
+    """Many layers in a row, and normalising each one cures."""
+    model = patient.setup.model
+    depth = sum(isinstance(m, LAYERS) for m in model.modules())
+    normed = sum("norm" in type(m).__name__.lower() for m in model.modules())
+    if not patient.ill or depth < DEEP or normed >= depth // 3:
+        return None
+    if _squashing(patient) or not patient.cures("normalised layers", normalised):
+        return None
+    sizes = [s.rms for n, s in patient.seen.first.layers.items() if n]
+    spreads = [s.spread for n, s in patient.seen.first.layers.items() if n]
+    names = [n for n, m in model.named_modules() if isinstance(m, LAYERS)]
+    growing = len(sizes) > 1 and sizes[-1] > 30 * sizes[0]
+    inner = names[1:-1]
+    return Finding(
+        "deep_no_skip_or_norm",
+        inner[-1] if growing else inner[0],
+        f"{depth} layers follow each other without normalisation; normalising each "
+        "makes the same training learn.",
+        {
+            "layers": depth,
+            "output rms, first layer": sizes[0] if sizes else math.nan,
+            "output rms, last layer": sizes[-1] if sizes else math.nan,
+            "spread over samples, last layer": spreads[-1] if spreads else math.nan,
+            **compared(patient, "normalised layers"),
+        },
+        0.88,
+    )
+
+
+def _squashing(patient: Patient) -> bool:
+    used = [a.function for a in patient.seen.first.activations]
+    return sum(f in ("sigmoid", "tanh") for f in used) > 1
