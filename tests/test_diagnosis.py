@@ -551,6 +551,18 @@ def test_batches_may_be_a_generator_of_dictionaries() -> None:
     assert report.cause == "healthy"
 
 
+@pytest.mark.parametrize("shape", [(), (16,), (4, 4), (2, 2, 4), (2, 2, 2, 2)])
+def test_activations_of_any_shape_are_watched(shape: tuple[int, ...]) -> None:
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        out = model(batch[0])
+        extra = torch.relu(out.sum() if shape == () else out[:, 0].reshape(shape))
+        return F.cross_entropy(out, batch[1]) + 1e-3 * torch.sigmoid(extra).mean()
+
+    made = good()
+    report = diagnose(made["model"], made["optimizer"], classes(), loss=loss)
+    assert report.cause == "healthy"
+
+
 def test_a_report_reads_as_a_page_and_as_a_log() -> None:
     made = nan_input()
     report = diagnose(

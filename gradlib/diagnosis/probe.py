@@ -177,7 +177,9 @@ class Probe(TorchFunctionMode):
             y = result.detach().float()
             if name in RECTIFYING:
                 unit = 1 if y.ndim >= 4 else -1
-                units = y.movedim(unit, 0).flatten(1) if y.ndim else y.reshape(1, 1)
+                units = (
+                    y.movedim(unit, 0).flatten(1) if y.ndim > 1 else y.reshape(1, -1)
+                )
                 share = float((units.amax(1) <= 0).float().mean())
             else:
                 low, high = SQUASHING[name]
