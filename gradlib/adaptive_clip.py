@@ -1,6 +1,7 @@
 """Clippers whose bound adapts: to the parameters, or to the norms of past steps."""
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 
 import numpy as np
@@ -8,13 +9,7 @@ import torch
 from torch import Tensor
 
 from gradlib.errors import check_count, check_positive
-from gradlib.gradients import (
-    Parameters,
-    gather,
-    norms_of,
-    shrink_,
-    wide,
-)
+from gradlib.gradients import Parameters, gather, norms_of, scale_, shrink_, wide
 
 
 @torch.no_grad()
@@ -65,7 +60,7 @@ def clip_adaptive_(
         return found.total
     limits = _unit_norms([_touched(p) for p in found.owners])
     torch._foreach_clamp_min_(limits, eps)
-    torch._foreach_mul_(limits, clipping)
+    scale_(limits, limits[0].new_tensor(clipping))
     scales = torch._foreach_div(limits, found.norms)
     torch._foreach_clamp_max_(scales, 1.0)
     torch._foreach_mul_(found.tensors, scales)
@@ -116,6 +111,7 @@ class AutoClip:
             )
         self.error_if_nonfinite = error_if_nonfinite
         self.norms: deque[float] = deque(maxlen=check_count(window, "window"))
+        self._ranked: list[float] = []
 
     @torch.no_grad()
     def __call__(self, parameters: Parameters) -> Tensor:
@@ -123,9 +119,20 @@ class AutoClip:
         found = gather(parameters, error_if_nonfinite=self.error_if_nonfinite)
         size = found.read()
         if 0 < size < math.inf:
-            self.norms.append(size)
-            shrink_(found, float(np.percentile(self.norms, self.percentile)))
+            self._count(size)
+            shrink_(found, self._bound())
         return found.total
+
+    def _count(self, size: float) -> None:
+        if len(self.norms) == self.norms.maxlen:
+            del self._ranked[bisect_left(self._ranked, self.norms[0])]
+        self.norms.append(size)
+        insort(self._ranked, size)
+
+    def _bound(self) -> float:
+        place = self.percentile / 100 * (len(self._ranked) - 1)
+        below, above = self._ranked[math.floor(place)], self._ranked[math.ceil(place)]
+        return below + (above - below) * (place % 1)
 
 
 class ZClip:
@@ -180,9 +187,8 @@ class ZClip:
         if decay >= 1:
             raise ValueError(f"decay: expected a number between 0 and 1, got {decay}")
         self.warmup = check_count(warmup, "warmup")
-        self.max_norm = (
-            math.inf if max_norm is None else check_positive(max_norm, "max_norm")
-        )
+        fixed = math.inf if max_norm is None else check_positive(max_norm, "max_norm")
+        self.max_norm = fixed
         self.error_if_nonfinite = error_if_nonfinite
         self.mean: float | None = None
         self.variance: float | None = None
@@ -223,11 +229,9 @@ def _unit_norms(
     dtype = dtype or wide(tensors)
     vectors = iter(norms_of([t for t in tensors if t.ndim < 2], order, dtype))
     return [
-        next(vectors)
-        if t.ndim < 2
-        else torch.linalg.vector_norm(
-            t, order, tuple(range(1, t.ndim)), keepdim=True, dtype=dtype
-        )
+        torch.linalg.vector_norm(t, order, tuple(range(1, t.ndim)), True, dtype=dtype)
+        if t.ndim > 1
+        else next(vectors)
         for t in tensors
     ]
 

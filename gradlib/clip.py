@@ -188,8 +188,13 @@ def normalize_(
     norm = check_positive(norm, "norm")
     found = gather(parameters, error_if_nonfinite=error_if_nonfinite)
     if found.tensors:
-        exact = joint_norm(norms_of(found.tensors, dtype=torch.float64))
-        has_direction = (exact > 0) & exact.isfinite()
-        scale = torch.clamp(norm / exact, max=1e38)
+        fits = found.size is not None and 1e-16 < found.size < 1e38
+        size = found.total if fits else _exact_norm(found.tensors)
+        scale = torch.clamp(norm / size, max=1e38)
+        has_direction = (size > 0) & size.isfinite()
         scale_(found.tensors, torch.where(has_direction, scale, 1.0))
     return found.total
+
+
+def _exact_norm(tensors: list[Tensor]) -> Tensor:
+    return joint_norm(norms_of(tensors, dtype=torch.float64))

@@ -179,7 +179,9 @@ def on_one_device(tensors: list[Tensor]) -> list[Tensor]:
 
 def shrink_(found: Gradients, max_norm: float) -> None:
     """Scale gradients to a joint norm of at most ``max_norm``, as torch does."""
-    if found.tensors and max_norm < math.inf:
+    size = math.inf if found.size is None else found.size
+    surely_below = size * (1 + 1e-6) + 1e-6 < max_norm
+    if found.tensors and not surely_below:
         scale_(found.tensors, torch.clamp(max_norm / (found.total + 1e-6), max=1.0))
 
 

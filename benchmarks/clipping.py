@@ -1,0 +1,139 @@
+"""What clipping costs: gradlib beside torch and timm, in steps of training.
+
+    python benchmarks/clipping.py
+
+One thread, a 20-layer ReLU network, batches of 32, SGD. Each step clips in another
+way, in turn, so that all meet the same noise of the machine; of each way the fastest
+call counts. The bounds are such that gradients are clipped, but in the row "norm,
+below the bound". Ratios above 1 mean that gradlib is slower.
+"""
+
+import argparse
+import runpy
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from gradlib.clip import (
+    AutoClip,
+    ZClip,
+    clip_adaptive_,
+    clip_each_norm_,
+    clip_norm_,
+    clip_value_,
+    normalize_,
+)
+
+Clip = Callable[[list[nn.Parameter]], object]
+
+
+def adaptive_of_timm() -> Clip:
+    """timm's function, without the import of all of timm, which takes seconds."""
+    spec = find_spec("timm")
+    if spec is None or spec.origin is None:
+        raise SystemExit("expected timm beside gradlib: pip install gradlib[test]")
+    path = Path(spec.origin).parent / "utils" / "agc.py"
+    clip: Clip = runpy.run_path(str(path))["adaptive_clip_grad"]
+    return clip
+
+
+def each_of_torch(parameters: list[nn.Parameter]) -> None:
+    for parameter in parameters:
+        clip_grad_norm_(parameter, 1e-3)
+
+
+def pairs() -> dict[str, tuple[Clip, Clip | None]]:
+    """What is compared: gradlib's way and, where there is one, the other's."""
+    return {
+        "norm": (
+            lambda p: clip_norm_(p, 1e-3),
+            lambda p: clip_grad_norm_(p, 1e-3),
+        ),
+        "norm, below the bound": (
+            lambda p: clip_norm_(p, 1e6),
+            lambda p: clip_grad_norm_(p, 1e6),
+        ),
+        "value": (
+            lambda p: clip_value_(p, 1e-4),
+            lambda p: clip_grad_value_(p, 1e-4),
+        ),
+        "each parameter": (lambda p: clip_each_norm_(p, 1e-3), each_of_torch),
+        "adaptive (timm)": (lambda p: clip_adaptive_(p, 1e-4), adaptive_of_timm()),
+        "normalize": (normalize_, None),
+        "AutoClip": (AutoClip(), None),
+        "ZClip": (ZClip(), None),
+    }
+
+
+def network(width: int, depth: int = 20) -> nn.Sequential:
+    """A plain ReLU network: 784 inputs, 10 outputs."""
+    sizes = [784, *[width] * (depth - 1)]
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(sizes):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.Linear(width, 10))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return model
+
+
+def fastest(width: int, rounds: int, ways: dict[str, Clip]) -> dict[str, float]:
+    """Seconds of the fastest call of each way, and of a step without clipping."""
+    model = network(width)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=1e-6)
+    x, y = torch.randn(32, 784), torch.randint(10, (32,))
+    best = dict.fromkeys(["step", *ways], float("inf"))
+    for _ in range(rounds):
+        for name, clip in ways.items():
+            start = time.perf_counter()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            before = time.perf_counter()
+            clip(parameters)
+            after = time.perf_counter()
+            optimizer.step()
+            end = time.perf_counter()
+            best[name] = min(best[name], after - before)
+            best["step"] = min(best["step"], before - start + end - after)
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--rounds", type=int, default=200)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    compared = pairs()
+    ways: dict[str, Clip] = {}
+    for name, (ours, theirs) in compared.items():
+        ways[f"gradlib {name}"] = ours
+        if theirs is not None:
+            ways[name] = theirs
+    print("| width | clipping | gradlib | torch, timm | ratio | gradlib / step |")
+    print("|---|---|---|---|---|---|")
+    for width in options.widths:
+        best = fastest(width, options.rounds, ways)
+        for name in compared:
+            cost, reference = best[f"gradlib {name}"], best.get(name)
+            beside = "- | -"
+            if reference is not None:
+                beside = f"{1e6 * reference:.0f} µs | {cost / reference:.2f}"
+            share = cost / best["step"]
+            print(
+                f"| {width} | {name} | {1e6 * cost:.0f} µs | {beside} | {share:.1%} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
