@@ -151,7 +151,7 @@ class GradientMonitor:
         if due:
             values = dict(zip(row, numbers, strict=False))
             if loss is not None:
-                columns = {"loss": values.pop("loss", loss), **columns}
+                columns = {"loss": loss, **columns}
             self._record(values, columns)
         self._step += 1
         self._await_step()

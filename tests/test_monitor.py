@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD
+from torch.overrides import TorchFunctionMode
 
 from gradlib.measure import (
     NonFinite,
@@ -169,27 +170,38 @@ def test_norms_beyond_float32_are_exact(size):
     model(torch.tensor([[3 * size, 4 * size]])).backward()
     with GradientMonitor(model) as monitor:
         monitor.log()
-    assert monitor.history["gradient_norm/weight"] == pytest.approx([5 * size])
-    assert monitor.history["gradient_norm"] == pytest.approx([5 * size])
+    assert monitor.history["gradient_norm/weight"] == pytest.approx(
+        [5 * size], rel=1e-6, abs=0
+    )
+    assert monitor.history["gradient_norm"] == pytest.approx(
+        [5 * size], rel=1e-6, abs=0
+    )
     assert monitor.first_nonfinite is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_any_precision(dtype):
     model = network().to(dtype)
-    model(batch(0)[0].to(dtype)).float().square().sum().backward()
     with GradientMonitor(model, activations=True) as monitor:
+        outputs = model(batch(0)[0].to(dtype))
+        outputs.double().square().sum().backward()
         monitor.log()
+    expected = outputs.double().std(correction=0).item()
+    assert monitor.history["activation_std/2"] == pytest.approx([expected], rel=1e-6)
     found = {n: v[0] for n, v in monitor.history.layers("gradient_norm").items()}
     assert found == pytest.approx(gradient_norms(model), rel=1e-6)
 
 
-def test_sparse_gradients():
+@pytest.mark.parametrize("size", [1.0, 1e-30])
+def test_sparse_gradients(size):
     model = nn.Embedding(10, 4, sparse=True)
-    model(torch.tensor([1, 1, 2])).sum().backward()
+    (size * model(torch.tensor([1, 1, 2])).sum()).backward()
     with GradientMonitor(model) as monitor:
         monitor.log()
-    assert monitor.history["gradient_norm"] == pytest.approx([math.sqrt(4 * (4 + 1))])
+    expected = size * math.sqrt(4 * (4 + 1))
+    assert monitor.history["gradient_norm"] == pytest.approx(
+        [expected], rel=1e-6, abs=0
+    )
 
 
 def test_parameters_without_gradient_are_left_out_of_the_row():
@@ -242,6 +254,16 @@ def test_evaluation_without_gradients_is_left_out():
     )
 
 
+def test_a_module_that_did_not_run_has_no_activation():
+    model = network()
+    with GradientMonitor(model, activations=True) as monitor:
+        train(model, 1, monitor)
+        model[2](torch.ones(1, 8)).sum().backward()
+        monitor.log()
+    assert monitor.history.recorded("activation_std/0")[0] == [0]
+    assert monitor.history.recorded("activation_std/2")[0] == [0, 1]
+
+
 def test_the_first_tensor_of_a_tuple_counts_and_empty_or_whole_numbers_do_not():
     class Split(nn.Module):
         def forward(self, x):
@@ -274,6 +296,35 @@ def test_a_model_that_is_one_layer_goes_by_its_class():
         model(torch.ones(3, 2)).sum().backward()
         monitor.log()
     assert list(monitor.history.layers("activation_std")) == ["Linear"]
+
+
+class Reads(TorchFunctionMode):
+    """Counts what makes the host wait for the device."""
+
+    waiting = ("item", "tolist", "__float__", "__bool__", "__int__")
+    count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += function.__name__ in self.waiting
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_recorded_step_reads_the_device_once():
+    model, counts = network(), []
+    model(batch(0)[0]).sum().backward()
+    with GradientMonitor(model, 2, updates_every=2, activations=True) as monitor:
+        for _ in range(4):
+            with Reads() as reads:
+                monitor.log(torch.tensor(1.0))
+            counts.append(reads.count)
+    assert counts == [1, 1, 1, 1]
+    with GradientMonitor(model, 2) as monitor:
+        for _ in range(24):
+            with Reads() as reads:
+                monitor.log(torch.tensor(1.0))
+            counts.append(reads.count)
+    due = [float(step % 2 == 0 or step == 1 or step == 21) for step in range(24)]
+    assert counts[4:] == due
 
 
 # What is not finite
@@ -309,7 +360,8 @@ def test_the_first_that_is_not_finite_is_named(where, name, value):
         if where == "forward":
             model[2].amount = value
         if where == "backward":
-            model[0].bias.register_hook(lambda gradient: gradient + value)
+            for p in model[0].parameters():
+                p.register_hook(lambda gradient: gradient + value)
         loss = F.cross_entropy(model(x), y)
         loss.backward()
         monitor.log(loss * value if where == "loss" else loss)

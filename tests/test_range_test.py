@@ -56,13 +56,13 @@ def test_rates_and_losses_are_those_of_the_loop_by_hand():
 
 
 def test_it_stops_above_the_edge_of_stability():
-    """Above lr = 2 each step grows the loss by (lr - 1)^2; its limit is 4 times."""
+    """Above lr = 2 each step multiplies the loss by (lr - 1)^2, here by 1.1."""
     model, data = slope()
     model.weight.data.fill_(1e3)
     result = lr_range_test(
-        model, data, loss_fn=parabola, lr_min=2.5, lr_max=250.0, steps=100
+        model, data, loss_fn=parabola, lr_min=2.05, lr_max=2.06, steps=100
     )
-    assert len(result.lrs) < 10
+    assert len(result.lrs) < 30
     assert median(result.losses[-5:]) > 4 * result.losses[0]
     assert median(result.losses[-6:-1]) <= 4 * result.losses[0]
     assert result.suggestion is None
@@ -130,7 +130,7 @@ def trained():
     with torch.random.fork_rng():
         fit(model, batches(), optimizer=optimizer)
         F.cross_entropy(model(batches()[0][0]), batches()[0][1]).backward()
-    model[2].eval()
+    model[3].eval()
     return model, optimizer
 
 
