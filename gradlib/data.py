@@ -128,7 +128,7 @@ def _torchvision_mnist(split: str, root: Path, download: bool) -> tuple[Tensor, 
     except _UNREADABLE as error:
         raise _explained(root / "MNIST" / "raw", split, download, error) from error
     images, labels = dataset.data, dataset.targets
-    if images.shape != (len(labels), 28, 28) or not len(labels) or labels.max() > 9:
+    if images.shape != (len(labels), 28, 28) or labels.max() > 9:
         shapes = f"images {tuple(images.shape)}, {len(labels)} labels"
         raise _damaged(root / "MNIST" / "raw", split, shapes)
     return images, labels

@@ -213,6 +213,12 @@ def test_damaged_images_are_refused(root, damage):
         mnist("test", root=root)
 
 
+def test_one_file_missing_is_not_damage(root):
+    (root / "MNIST" / "raw" / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileNotFoundError, match="not all are there"):
+        mnist("test", root=root)
+
+
 def test_labels_above_nine_are_refused(root):
     write_idx(root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte", np.full(20, 10))
     with pytest.raises(ValueError, match=r"the test files are damaged"):

@@ -85,8 +85,11 @@ class Runs:
         """Clip, with the factor of torch's own clipping, then one step of SGD."""
         shrink = (max_norm / (self.norms + 1e-6)).clamp(max=1.0)
         for w, v, g in zip(self.trained, self.velocities, self.gradients, strict=True):
-            v.mul_(momentum).addcmul_(g, _beside(shrink, g))
-            w.addcmul_(v, _beside(self.rates, w), value=-1.0)
+            if momentum:
+                v.mul_(momentum).addcmul_(g, _beside(shrink, g))
+                w.addcmul_(v, _beside(self.rates, w), value=-1.0)
+            else:
+                w.addcmul_(g, _beside(shrink * self.rates, w), value=-1.0)
 
 
 def _taken(stacked: Tensor, runs: Tensor) -> Tensor:
