@@ -39,7 +39,7 @@ def main() -> None:
         theory = [norms[-2] * math.exp(slope * (DEPTH - 1 - k)) for k in layers]
         ax.semilogy(layers, theory, ":", color=line.get_color())
     ax.set(xlabel="layer", ylabel="error signal at the first step")
-    ax.legend(title="dotted: theory")
+    ax.legend(title="dotted: theory", loc="upper right")
     fig.savefig(ROOT / "_static" / "readme_figure.png", dpi=160)
 
 
