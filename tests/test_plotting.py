@@ -306,8 +306,10 @@ def test_phase_diagram_of_one_side_has_no_line() -> None:
     assert len(ax.collections) == 1
     assert [text.get_text() for text in ax.texts] == ["explodes"]
     assert ax.collections[0].get_array().mask.sum() == 1
-    flat = plotting.phase_diagram([1, 2], [1, 2], [[0, 0], [0, 0]], sides=None)
-    assert len(flat.texts) == 0
+    silent = plotting.phase_diagram([1, 2], [1, 2], [[-1, 1], [-1, 1]], sides=None)
+    assert len(silent.texts) == 0
+    flat = plotting.phase_diagram([1, 2], [1, 2], [[0, 0], [0, 0]])
+    assert flat.collections[0].get_clim() == (-1, 1)
 
 
 def test_health_strip_has_four_panels() -> None:
