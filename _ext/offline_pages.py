@@ -34,6 +34,9 @@ REPAIRS = [
         ),
         # a corner cell without text is no header
         (r"<th></th>", "<td></td>"),
+        # what scrolls can be reached by keyboard
+        (r'<table class="([^"]*\btable\b[^"]*)">', r'<table class="\1" tabindex="0">'),
+        (r'<div class="math ([^"]*)">', r'<div class="math \1" tabindex="0">'),
     ]
 ]
 
