@@ -566,6 +566,14 @@ def test_autoclip_counts_neither_zero_nor_broken_norms() -> None:
     assert list(clip.norms) == [2.0, 3.0]
 
 
+def test_memory_holds_norms_beyond_the_range_of_float32() -> None:
+    for clip in (AutoClip(percentile=0), ZClip(warmup=1, z_threshold=1.0)):
+        first = clip(model().parameters()).item()
+        net = model(1e30)
+        assert clip(net.parameters()) > 1e30
+        assert norm_of(list(net.parameters())) == pytest.approx(first, rel=1e-4)
+
+
 def test_zclip_does_not_count_broken_norms() -> None:
     clip = ZClip(warmup=2, error_if_nonfinite=False)
     for size in (2.0, math.nan, 4.0, math.inf):
