@@ -1,7 +1,6 @@
 """Watch the gradients, updates and activations of a model while it trains."""
 
 import math
-from types import TracebackType
 from typing import Any, Self, SupportsFloat
 
 import torch
@@ -112,20 +111,14 @@ class GradientMonitor:
         self._await_step()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         self._state = "closed"
         if self._outputs is not None:
             self._outputs.stop()
-        if error is None and self._updates.is_waiting:
+        if kind is None and self._updates.is_waiting:
             self._record_updates(read(self._updates.norms()))
         self._updates = UpdateProbe({})
 
-    @torch.no_grad()
     def log(self, loss: Tensor | float | None = None, **columns: SupportsFloat) -> None:
         """Count a step, and record it if it is due.
 
@@ -137,12 +130,24 @@ class GradientMonitor:
             RuntimeError: the monitor is not open, or no parameter has a gradient.
             ValueError: the loss is not one number.
         """
-        if not self.is_open:
+        if self._state != "open":
             raise RuntimeError(
                 f"expected an open monitor, got one that is {self._state}. Call log "
                 "inside `with GradientMonitor(model) as monitor:`."
             )
         due = self._step % self.every == 0
+        if due or self._updates.is_waiting:
+            self._log(due, loss, columns)
+        self._step += 1
+        self._await_step()
+
+    @torch.no_grad()
+    def _log(
+        self,
+        due: bool,
+        loss: Tensor | float | None,
+        columns: dict[str, SupportsFloat],
+    ) -> None:
         row = self._measure(loss) if due else {}
         updates = self._updates.norms()
         numbers = read([*row.values(), *updates])
@@ -153,8 +158,6 @@ class GradientMonitor:
             if loss is not None:
                 columns = {"loss": loss, **columns}
             self._record(values, columns)
-        self._step += 1
-        self._await_step()
 
     def _measure(self, loss: Tensor | float | None) -> dict[str, Tensor]:
         """The numbers of a row, by column, on the device."""
