@@ -35,8 +35,9 @@ def alone(model, digits, member, start=None, *, momentum=0.0, max_norm=None, **o
     net = build(model, member.seed, start)
     optimizer = torch.optim.SGD(net.parameters(), lr=member.lr, momentum=momentum)
     curve, norms, limit = [], [], options.get("diverged_above")
+    loss_fn = options.get("loss_fn", F.cross_entropy)
     for x, y in digits:
-        loss = F.cross_entropy(net(x), y)
+        loss = loss_fn(net(x), y)
         optimizer.zero_grad()
         loss.backward()
         norm = clip_grad_norm_(net.parameters(), max_norm or math.inf)
@@ -89,6 +90,61 @@ def test_runs_that_diverge_leave_the_others_alone(digits, name, options):
             torch.testing.assert_close(ours[seen], theirs[seen], rtol=2e-3, atol=1e-5)
         steps = losses.isnan().logical_not().sum().item()
         assert found.diverged_at[k] == (None if steps == len(digits) else steps - 1)
+
+
+class Bowl(nn.Module):
+    """A parabola, whose buffer makes it very flat or very steep."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.register_buffer("slope", 10 ** torch.randn(1))
+
+    def forward(self, x):
+        return self.slope * self.weight * x
+
+
+def test_each_run_keeps_its_own_buffers_and_its_own_limit():
+    data = [(torch.ones(1), torch.zeros(1))] * 30
+    options = {"loss_fn": F.mse_loss, "momentum": 0.3}
+    found = sweep(Bowl, data, lrs=[20.0, 0.1, 2.0], seeds=range(8), **options)
+    assert len({step for step in found.diverged_at if step is not None}) >= 3
+    assert not found.diverged.all()
+    assert ((found.losses[:, 0] < 1) & found.diverged).any()
+    for k, member in enumerate(found.members):
+        losses, _ = alone(Bowl, data, member, **options)
+        missing = losses.new_full((30 - len(found.losses[k]),), math.nan)
+        ours = torch.cat([found.losses[k], missing])
+        torch.testing.assert_close(ours, losses, rtol=1e-3, atol=0, equal_nan=True)
+
+
+def test_an_infinite_loss_counts_as_divergence_whatever_its_gradient():
+    def loss_fn(outputs, targets):
+        return outputs.mean() + math.inf
+
+    data = [(torch.ones(1), torch.zeros(1))]
+    found = sweep(Bowl, data, lrs=[0.1], loss_fn=loss_fn, diverged_above=math.inf)
+    assert found.gradient_norms.isfinite().all()
+    assert found.diverged_at == (0,)
+
+
+@pytest.mark.parametrize("start", ["he", None, partial(initialize_, scheme="lecun")])
+def test_build_draws_from_its_seed(start):
+    def first_weight(seed):
+        net = build(lambda: MODELS["plain"]().eval(), seed, start)
+        assert net.training
+        return net.layers[0].weight.detach()
+
+    torch.testing.assert_close(first_weight(3), first_weight(3), rtol=0, atol=0)
+    assert not torch.equal(first_weight(3), first_weight(4))
+
+
+def test_build_draws_a_scheme_as_initialize_does():
+    generator = torch.Generator().manual_seed(7)
+    expected = initialize_(MODELS["plain"](), "he", generator=generator)
+    torch.testing.assert_close(
+        build(MODELS["plain"], 7, "he").state_dict(), expected.state_dict()
+    )
 
 
 def test_a_run_is_what_fit_makes_of_it(digits):
@@ -323,5 +379,6 @@ def test_a_model_that_vmap_cannot_run(digits):
 
 
 def test_errors_of_the_model_itself_pass_through(digits):
-    with pytest.raises(RuntimeError, match=r"size|shape"):
+    with pytest.raises(RuntimeError, match=r"size|shape") as caught:
         sweep(partial(deep_mlp, 2, 4, in_features=99), digits, lrs=[0.1])
+    assert caught.type is RuntimeError
