@@ -206,6 +206,23 @@ def test_measurement_leaves_no_trace() -> None:
     assert not any(m._forward_hooks for m in model.modules())
 
 
+def test_measurement_leaves_the_batch_alone() -> None:
+    x = normal(4, 3)
+    before = x.clone()
+    audit(nn.Linear(3, 3), x)
+    assert not x.requires_grad
+    torch.testing.assert_close(x, before)
+
+
+def test_a_layer_that_runs_twice_counts_once() -> None:
+    layer = nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(2.0 * torch.eye(3))
+    steps, _ = measured_growth(nn.Sequential(layer, nn.Tanh(), layer), normal(4, 3))
+    assert list(steps) == ["0"]
+    assert steps["0"].forward == pytest.approx(4.0)
+
+
 def test_hooks_go_when_the_model_raises() -> None:
     model = deep_mlp(3, 8, in_features=4)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):

@@ -181,8 +181,10 @@ def test_seed_draws_the_same_and_leaves_torch_alone() -> None:
 
 def test_custom_activations_get_a_module_each() -> None:
     model = deep_mlp(4, 8, in_features=4, activation=nn.PReLU())
-    slopes = [name for name in names(model) if name.startswith("activations")]
+    model(torch.ones(2, 4)).sum().backward()
+    slopes = [act.weight.grad for act in model.activations]
     assert len(slopes) == 3
+    assert all(slope is not None for slope in slopes)
     assert deep_mlp(3, 8, in_features=4, activation=torch.sin)(torch.ones(2, 4)).shape
 
 
