@@ -18,6 +18,9 @@ class DivergenceError(RuntimeError):
         loss: The loss at that step.
         reason: What made the loss count as diverged.
 
+    Attributes:
+        history: The `gradlib.History` up to that step, if there is one.
+
     Example:
         >>> raise DivergenceError(step=7, loss=float("nan"))
         Traceback (most recent call last):
@@ -29,6 +32,7 @@ class DivergenceError(RuntimeError):
         self.step = step
         self.loss = loss
         self.reason = reason
+        self.history: object = None
         because = f" ({reason})" if reason else ""
         super().__init__(
             f"training diverged at step {step}: loss is {loss:.4g}{because}. "
