@@ -315,6 +315,16 @@ CASES: dict[str, tuple[nn.Module, Callable[[Any], Any], NonFinite | None]] = {
         lambda m: m(ONES).sum(),
         NonFinite("1.0", "backward", "nan"),
     ),
+    "backward of a module that works in place": (
+        stack(lambda x: x.mul(0).sqrt_()),
+        lambda m: m(ONES).sum(),
+        NonFinite("1.0", "backward", "nan"),
+    ),
+    "backward of a module that overwrites its input": (
+        nn.Sequential(stack(lambda x: 0 * x)[1], stack(lambda x: x.sqrt_())),
+        lambda m: m[1][1](m[0](m[1][0](ONES))).sum(),
+        NonFinite("1.1.0", "backward", "inf"),
+    ),
     "backward between modules": (
         Root(flat_root),
         lambda m: m(ONES).sum(),

@@ -88,7 +88,7 @@ def test_matrix_penalties_are_those_of_singular_values(
         reference.spectral_penalty(matrices)
     )
     assert orthogonality_penalty(weights, gain).item() == pytest.approx(
-        reference.orthogonality_penalty(matrices, gain), abs=1e-9
+        reference.orthogonality_penalty(matrices, gain), rel=1e-9, abs=1e-9
     )
 
 
@@ -203,7 +203,7 @@ def test_linear_orthogonal_nets_cost_what_they_stretch(scale: float) -> None:
         rnn.bias_ih_l0.fill_(10.0)
     hidden, _ = rnn(draw(0, 8, 3, 2))
     found = recurrent_penalty(hidden[-1].sum(), hidden, rnn).item()
-    assert found == pytest.approx((scale - 1) ** 2, abs=1e-20)
+    assert found == pytest.approx((scale - 1) ** 2, rel=1e-9, abs=1e-20)
 
 
 def test_layouts_give_the_same() -> None:
