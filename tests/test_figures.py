@@ -134,7 +134,7 @@ def test_caption_can_say_more() -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [(-0.5, "−0.5 s"), (3, "3 s"), (1 / 3, "0.3333 s"), ("relu", "relu s"),
-     (np.float32(2), "2 s"), (torch.tensor(1.5), "1.5 s"), (True, "True s")],
+     (np.float32(2), "2 s"), (torch.tensor(2 / 3), "0.6667 s"), (True, "True s")],
 )  # fmt: skip
 def test_values_are_written(value: object, told: str) -> None:
     shown = figure(draw=lambda v, ax: ax.plot([1]), values=[value, "other"], unit="s")
