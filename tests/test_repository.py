@@ -142,6 +142,13 @@ def test_constraints_name_no_address_and_fit_the_lower_bounds() -> None:
             assert re.fullmatch(r"[\w.-]+>=[\w.]+", need), f"more than a bound: {need}"
 
 
+def test_everything_the_library_reads_is_packaged() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))
+    listed = set(project["tool"]["setuptools"]["package-data"]["gradlib"])
+    files = {p.name for p in (ROOT / "gradlib").iterdir() if p.is_file()}
+    assert {name for name in files if not name.endswith(".py")} == listed
+
+
 def test_config_keys_are_known_to_jupyter_book() -> None:
     import jupyter_book
 
