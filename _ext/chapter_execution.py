@@ -40,14 +40,12 @@ ONE_THREAD = dict.fromkeys(
 )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Chapter:
-    """A notebook of the book and what is known of its last run."""
+    """A notebook of the book."""
 
     name: str
     path: Path
-    seconds: float = 0.0
-    ran_now: bool = False
 
 
 def execution_key(package: Path, versions: dict[str, str], seed: str) -> str:
