@@ -32,9 +32,10 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify --keep-id chapters/*.ipynb
 
-check: lint test
+check: browser lint test
 	rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going
+	$(BIN)/python -m pytest tests/site -n 2
 
 # Opens every page of the built book in Chromium.
 site: browser book
