@@ -6,23 +6,24 @@ hash of ``gradlib``, of the versions of what it needs, and of the base seed. A c
 hash also makes Sphinx read every page again.
 
 Chapters that are not in the cache run before Sphinx reads the first page, two at a
-time with one thread each. MyST-NB then finds all of them in the cache.
+time with one thread each. MyST-NB then finds all of them in the cache. Their kernels
+take no settings from the reader's home folder, and write nothing there.
 """
 
 import hashlib
 import os
 import platform
 import re
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
-from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
+from chapter_cache import ChapterCache
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 2
 PACKAGE = "gradlib"
 ALSO_USED = ("torchvision", "ipython", "ipykernel", "matplotlib-inline")
+GUARD = Path(__file__).with_name("chapter_guard.py")
+HOMES = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR")
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
 )
@@ -91,41 +94,44 @@ def read(path: Path) -> NotebookNode:
     return nbformat.reads(path.read_text("utf8"), as_version=4)
 
 
-def seconds_in_cache(cache: JupyterCacheAbstract, notebook: NotebookNode) -> float:
-    """Running time of the cached notebook.
-
-    Raises:
-        KeyError: it is not in the cache.
-    """
-    record = cache.match_cache_notebook(notebook)
-    return float(record.data.get("execution_seconds", 0.0))
-
-
 def run(chapter: Chapter, notebook: NotebookNode, timeout: int) -> ExecutionResult:
-    return single_nb_execution(
-        notebook,
-        cwd=str(chapter.path.parent),
-        timeout=timeout,
-        allow_errors=False,
-        meta_override=False,
-    )
+    guard = f'__import__("runpy").run_path({str(GUARD)!r})'
+    try:
+        return single_nb_execution(
+            notebook,
+            cwd=str(chapter.path.parent),
+            timeout=timeout,
+            allow_errors=False,
+            meta_override=False,
+            extra_arguments=[f"--IPKernelApp.exec_lines={guard}"],
+        )
+    except DeadKernelError as error:
+        return ExecutionResult(notebook, "", 0.0, error, str(error))
+
+
+def prepare_kernels(folder: Path) -> None:
+    """Give kernels one thread each, and folders of their own for settings."""
+    os.environ.update(ONE_THREAD)
+    os.environ.pop("MPLBACKEND", None)
+    for name in HOMES:
+        home = folder / name.lower()
+        home.mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(home)
 
 
 def fill_cache(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     """Run the notebooks that are to be read and are not in the cache."""
     if app.config.nb_execution_mode != "cache":
         return
-    os.environ.update(ONE_THREAD)
-    cache = get_cache(app.config.nb_execution_cache_path)
+    prepare_kernels(Path(app.outdir).resolve().parent / ".kernels")
+    cache = ChapterCache(Path(app.config.nb_execution_cache_path))
     waiting: list[tuple[Chapter, NotebookNode]] = []
     for name in docnames:
         path = Path(env.doc2path(name))
         if path.suffix != ".ipynb":
             continue
         notebook = read(path)
-        try:
-            seconds_in_cache(cache, notebook)
-        except KeyError:
+        if cache.seconds(notebook) is None:
             waiting.append((Chapter(name, path), notebook))
     if waiting:
         logger.info("running %d chapter(s), %d at a time", len(waiting), AT_ONCE)
@@ -136,43 +142,36 @@ def fill_cache(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 
 def run_all(
     app: Sphinx,
-    cache: JupyterCacheAbstract,
+    cache: ChapterCache,
     waiting: list[tuple[Chapter, NotebookNode]],
 ) -> list[str]:
     """Run notebooks side by side; cache those that succeed, name those that fail."""
     failed: list[str] = []
     timeout = app.config.nb_execution_timeout
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures: dict[Future[ExecutionResult], Chapter] = {
-            pool.submit(run, chapter, notebook, timeout): chapter
-            for chapter, notebook in waiting
-        }
-        pending = set(futures)
-        while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                chapter, result = futures[future], future.result()
-                count = f"[{len(futures) - len(pending)}/{len(futures)}]"
-                if result.err is not None:
-                    failed.append(chapter.name)
-                    logger.error(
-                        "%s %s failed after %.1f s\n%s",
-                        count,
-                        chapter.name,
-                        result.time,
-                        result.exc_string,
-                    )
-                    continue
-                bundle = CacheBundleIn(
-                    result.nb,
-                    str(chapter.path),
-                    data={"execution_seconds": result.time},
+    pool = ThreadPoolExecutor(AT_ONCE)
+    futures: dict[Future[ExecutionResult], Chapter] = {
+        pool.submit(run, chapter, notebook, timeout): chapter
+        for chapter, notebook in waiting
+    }
+    try:
+        for number, future in enumerate(as_completed(futures), start=1):
+            chapter, result = futures[future], future.result()
+            count = f"[{number}/{len(futures)}]"
+            if result.err is not None:
+                failed.append(chapter.name)
+                logger.error(
+                    "%s %s failed after %.1f s\n%s",
+                    count,
+                    chapter.name,
+                    result.time,
+                    result.exc_string,
                 )
-                cache.cache_notebook_bundle(
-                    bundle, check_validity=False, overwrite=True
-                )
-                app.chapters_run.add(chapter.name)
-                logger.info("%s %s ran in %.1f s", count, chapter.name, result.time)
+                continue
+            cache.keep(chapter.path, result.nb, result.time)
+            app.chapters_run.add(chapter.name)
+            logger.info("%s %s ran in %.1f s", count, chapter.name, result.time)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return failed
 
 
@@ -180,13 +179,13 @@ def report(app: Sphinx, exception: Exception | None) -> None:
     """Print each chapter's running time and where the book is."""
     if exception or app.builder.name != "html":
         return
-    cache = get_cache(app.config.nb_execution_cache_path)
+    cache = ChapterCache(Path(app.config.nb_execution_cache_path))
     logger.info("")
     for name in sorted(app.env.found_docs):
         path = Path(app.env.doc2path(name))
         if path.suffix != ".ipynb":
             continue
-        seconds = seconds_in_cache(cache, read(path))
+        seconds = cache.seconds(read(path)) or 0.0
         origin = "ran now" if name in app.chapters_run else "from the cache"
         logger.info("%-32s %6.1f s  %s", name, seconds, origin)
     logger.info("The book: %s", Path(app.outdir) / "index.html")
