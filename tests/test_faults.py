@@ -166,8 +166,8 @@ def with_windows_line_ends(folder: Path) -> None:
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
 
 
-def test_builds_in_another_locale_zone_and_line_ends(tmp_path: Path) -> None:
-    book = SmallBook(tmp_path / "ein Buch 梯度")
+def test_builds_in_another_locale_zone_and_line_ends(book: SmallBook) -> None:
+    """Python's defaults are ASCII here: every file is read with its own encoding."""
     book.write("one", code="print('梯度, Größe')", prose="Gradient heißt 梯度.")
     with_windows_line_ends(book.folder)
     nbformat.read(book.folder / "one.ipynb", as_version=4)
