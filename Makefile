@@ -15,7 +15,7 @@ export PYTHONHASHSEED := 0
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test site browser check lint seeds bench links readme-figure serve clean
+.PHONY: book test site colab browser check lint seeds bench links readme-figure serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -36,6 +36,11 @@ check: browser lint test
 	rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	$(BIN)/python -m pytest tests/site -n 2
+	$(BIN)/python -m pytest tests/colab -k "bare or git or concepts or field_guide"
+
+# Runs every chapter as Colab does: only what Colab brings, gradlib through git.
+colab: $(INSTALLED)
+	$(BIN)/python -m pytest tests/colab -n 2
 
 # Opens every page of the built book in Chromium.
 site: browser book
