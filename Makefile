@@ -15,7 +15,7 @@ export PYTHONHASHSEED := 0
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test site colab browser check lint seeds bench links readme-figure serve clean
+.PHONY: book test site colab browser check lint audit seeds bench links readme-figure serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -61,6 +61,10 @@ seeds: $(INSTALLED)
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+# Looks up known vulnerabilities of every pinned version (needs pypi.org).
+audit: $(INSTALLED)
+	$(BIN)/python scripts/audit.py
 
 links: $(INSTALLED)
 	$(BIN)/jupyter-book build . --builder linkcheck
