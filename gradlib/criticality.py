@@ -19,7 +19,7 @@ from gradlib.activations import (
 )
 from gradlib.errors import check_positive
 
-ZERO, INFINITY = 1e-10, 1e12  # a variance beyond them counts as 0 or infinite
+ZERO, INFINITY = 1e-8, 1e12  # a variance beyond them counts as 0 or infinite
 SAME = 1e-11  # relative change of a variance that counts as none
 
 

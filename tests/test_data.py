@@ -6,18 +6,20 @@ import hashlib
 import re
 import struct
 from collections import Counter
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import MNIST
 
 import gradlib.data as data
 from gradlib.data import batches, mnist
 
 FILES = {"train": ("train", 40), "test": ("t10k", 20)}
+WITHOUT = find_spec("torchvision") is None
+reads_root = pytest.mark.skipif(WITHOUT, reason="torchvision is not installed")
 
 
 def write_idx(path, array, *, packed=False):
@@ -132,6 +134,7 @@ def test_a_damaged_sample_is_refused(tmp_path, monkeypatch, change):
         mnist()
 
 
+@reads_root
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_root_reads_the_files_through_torchvision(root, split):
     images, labels = mnist(split, root=root)
@@ -143,6 +146,7 @@ def test_root_reads_the_files_through_torchvision(root, split):
     assert labels.tolist() == [i % 10 for i in range(size)]
 
 
+@reads_root
 def test_root_takes_n_and_pool_too(root):
     images, labels = mnist("test", 7, str(root), pool=4)
     assert (images.shape, len(labels)) == ((7, 1, 7, 7), 7)
@@ -150,12 +154,18 @@ def test_root_takes_n_and_pool_too(root):
         mnist("test", 21, root)
 
 
+@reads_root
 def test_download_leaves_files_alone_that_are_there(root, monkeypatch):
+    from torchvision.datasets import MNIST
+
     monkeypatch.setattr(MNIST, "mirrors", [])
     assert len(mnist("test", root=root, download=True)[1]) == 20
 
 
+@reads_root
 def test_packed_files_are_unpacked_by_download(root, monkeypatch):
+    from torchvision.datasets import MNIST
+
     folder, sums = root / "MNIST" / "raw", []
     for path in sorted(folder.iterdir()):
         packed = path.with_suffix(".gz")
@@ -168,13 +178,17 @@ def test_packed_files_are_unpacked_by_download(root, monkeypatch):
     assert len(mnist(root=root, download=True)[1]) == 40
 
 
+@reads_root
 def test_a_root_without_data(tmp_path):
     folder = re.escape(str(tmp_path / "MNIST" / "raw"))
     with pytest.raises(FileNotFoundError, match=f"{folder}: .* or give download=True"):
         mnist(root=tmp_path)
 
 
+@reads_root
 def test_a_download_without_network(tmp_path, monkeypatch):
+    from torchvision.datasets import MNIST
+
     monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
     with pytest.raises(ConnectionError, match=r"could not be downloaded .*Check the "):
         mnist(root=tmp_path, download=True)
@@ -204,6 +218,7 @@ def none(path):
     write_idx(path, np.zeros((0, 28, 28)))
 
 
+@reads_root
 @pytest.mark.parametrize(
     "damage", [cut, empty, something_else, too_few, too_small, none]
 )
@@ -213,12 +228,14 @@ def test_damaged_images_are_refused(root, damage):
         mnist("test", root=root)
 
 
+@reads_root
 def test_one_file_missing_is_not_damage(root):
     (root / "MNIST" / "raw" / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(FileNotFoundError, match="not all are there"):
         mnist("test", root=root)
 
 
+@reads_root
 def test_labels_above_nine_are_refused(root):
     write_idx(root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte", np.full(20, 10))
     with pytest.raises(ValueError, match=r"the test files are damaged"):
@@ -244,6 +261,14 @@ def test_a_torchvision_that_cannot_be_imported(root, monkeypatch, failure):
     monkeypatch.setattr(builtins, "__import__", broken)
     assert len(mnist("test", 10)[1]) == 10
     with pytest.raises(ImportError, match=f"{failure}. Install torch and torchvision"):
+        mnist(root=root)
+
+
+@pytest.mark.skipif(not WITHOUT, reason="torchvision is installed")
+def test_without_torchvision_only_the_full_set_is_refused(root):
+    assert len(mnist("test")[1]) == 1000
+    message = "needs a torchvision that fits torch .* No module named 'torchvision'"
+    with pytest.raises(ImportError, match=message):
         mnist(root=root)
 
 

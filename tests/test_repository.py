@@ -20,7 +20,7 @@ from stamp_repository import canonical, differing, stamp, text_files  # noqa: E4
 LEVELS = [
     {"errors", "nonfinite"},
     {"curvature", "gradients", "history", "loop", "precision", "quadrature",
-     "seeding", "stability", "tasks"},
+     "seeding", "stability", "tasks", "vision"},
     {"activations", "adaptive_clip", "data", "measure", "probes", "range_test",
      "recurrent", "regularization"},
     {"clip", "criticality", "growth", "monitor", "schemes", "spectrum", "transformer"},
