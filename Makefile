@@ -15,7 +15,7 @@ export PYTHONHASHSEED := 0
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test site colab browser check lint audit seeds bench links readme-figure serve clean
+.PHONY: book test site colab browser check lint audit seeds bench links readme-figure serve clean matrix
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -58,6 +58,10 @@ browser:
 # Runs every chapter under five base seeds; prints each claim's smallest margin.
 seeds: $(INSTALLED)
 	$(BIN)/python scripts/run_seeds.py --seeds 5
+
+# Runs tests and chapters with the oldest, the newest and a CPU-only torch.
+matrix: $(INSTALLED)
+	$(BIN)/python scripts/run_matrix.py
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done

@@ -31,7 +31,8 @@ class Colab:
     variables: dict[str, str]
 
     def call(self, *arguments: str) -> str:
-        return run([str(self.python), *arguments], env=self.variables)
+        command = [str(self.python), *arguments]
+        return run(command, env=self.variables, cwd=self.packages)
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Size and time of every file that is not gradlib's."""
