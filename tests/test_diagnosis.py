@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradlib.diagnosis import RULES, Finding, Report, diagnose, diagnose_history
+from gradlib.diagnosis import CAUSES, RULES, Finding, Report, diagnose
 from gradlib.diagnosis.patient import Patient
 from gradlib.diagnosis.setup import build
 from gradlib.diagnosis.snapshot import Snapshot
-from gradlib.history import History
 
 Case = dict[str, Any]
 
@@ -378,6 +378,7 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "missing warm-up": (lambda: attention(5e-2), lambda: attention(3e-3)),
     "fast steps": (lambda: case(mlp(8, 4), classes(), sgd=True, lr=30.0), good),
     "tiny steps": (lambda: case(mlp(8, 4), classes(), sgd=True, lr=1e-6), good),
+    "best change": (lambda: case(mlp(8, 4), classes(), sgd=True, lr=30.0), good),
 }
 
 
@@ -450,7 +451,15 @@ def state_of(made: Case, count: list[int]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("way", ["loss_fn", "loss", "step", "raises"])
+class Shuffled:
+    """Batches in an order drawn from the global random states."""
+
+    def __iter__(self) -> Any:
+        random.random()
+        return iter([classes(12)[int(i)] for i in torch.randperm(12)])
+
+
+@pytest.mark.parametrize("way", ["loss_fn", "loss", "step", "raises", "shuffled"])
 def test_nothing_is_left_behind(way: str) -> None:
     torch.manual_seed(0)
     model = Everything()
@@ -479,9 +488,11 @@ def test_nothing_is_left_behind(way: str) -> None:
         },
         "step": {"step": step},
         "raises": {"step": step},
+        "shuffled": {"loss_fn": F.cross_entropy},
     }
     made = dict(model=model, optimizer=adam)
-    batches = [(100 * x, y) for x, y in classes(12)]
+    far = [(100 * x, y) for x, y in classes(12)]
+    batches: Any = Shuffled() if way == "shuffled" else far
     before = state_of(made, count)
     refused = pytest.raises(ValueError, match="KeyError at batch 5")
     with refused if way == "raises" else nullcontext():
@@ -509,6 +520,16 @@ def test_a_snapshot_restores_what_closures_hold() -> None:
     torch.testing.assert_close(noise.get_state(), before)
 
 
+def hollow() -> list[Any]:
+    return [(x[:0], y[:0]) if i == 3 else (x, y) for i, (x, y) in enumerate(classes())]
+
+
+def raising() -> Any:
+    yield classes(1)[0]
+    torch.rand(1)
+    raise OSError("the disk is gone")
+
+
 def broken_step(batch: Any) -> float:
     raise RuntimeError("shapes cannot be multiplied")
 
@@ -530,14 +551,75 @@ def broken_step(batch: Any) -> float:
         ({"clip": -1.0}, ValueError, "clip: expected a norm > 0"),
         ({"scheduler": 3}, TypeError, "scheduler: expected a callable"),
         ({"max_steps": 0}, ValueError, "max_steps: expected a whole number >= 1"),
+        ({"batches": hollow()}, ValueError, "got an empty one at position 3"),
+        ({"batches": raising()}, OSError, "the disk is gone"),
+        ({"loss_fn": lambda out, y: out}, TypeError, "reduce the loss to one number"),
     ],
 )
-def test_bad_input_is_refused(
+def test_bad_input_is_refused_and_leaves_no_traces(
     changes: Case, error: type[Exception], message: str
 ) -> None:
-    made = {**good(), **changes}
+    torch.manual_seed(0)
+    model = Everything()
+    adam = torch.optim.Adam(model.parameters(), lr=1e-2)
+    given = case(model, classes(), optimizer=adam)
+    before = state_of(given, [])
+    ways = {**given, **changes}
     with pytest.raises(error, match=message):
-        diagnose(made.pop("model"), made.pop("optimizer"), made.pop("batches"), **made)
+        diagnose(ways.pop("model"), ways.pop("optimizer"), ways.pop("batches"), **ways)
+    torch.testing.assert_close(state_of(given, []), before)
+
+
+def test_an_optimizer_of_another_model_is_a_finding() -> None:
+    made = dict(good(), optimizer=torch.optim.SGD(mlp(8, 4).parameters(), lr=0.1))
+    report = run(made)
+    assert report.cause == "optimizer_misconfigured"
+    assert "holds none" in report.findings[0].symptom
+
+
+def test_sparse_gradients_are_read() -> None:
+    torch.manual_seed(0)
+    table = nn.EmbeddingBag(20, 4, sparse=True)
+    batches = [((10 * x.abs()).long() % 20, y) for x, y in classes(60, 64)]
+    adam = torch.optim.SparseAdam(list(table.parameters()), lr=0.03)
+    assert run(case(table, batches, optimizer=adam)).cause == "healthy"
+
+
+def run(made: Case) -> Report:
+    ways = {k: v for k, v in made.items() if k not in ("model", "optimizer", "batches")}
+    return diagnose(made["model"], made["optimizer"], made["batches"], **ways)
+
+
+def test_what_was_only_watched_is_less_certain() -> None:
+    made = case(mlp(8, 4), classes(), sgd=True, lr=30.0)
+    model, optimizer = made["model"], made["optimizer"]
+
+    def step(batch: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    tried, watched = run(made), run(dict(made, loss_fn=None, step=step))
+    assert tried.cause == watched.cause == "lr_too_high"
+    assert watched.findings[0].confidence < tried.findings[0].confidence
+    assert "only be watched" in watched.course
+
+
+@pytest.mark.parametrize(
+    ("confidence", "word"), [(0.95, "certain"), (0.8, "likely"), (0.5, "possible")]
+)
+def test_a_finding_says_how_sure_it_is(confidence: float, word: str) -> None:
+    finding = Finding("lr_too_high", "global", "It jumps.", confidence=confidence)
+    assert finding.to_dict()["certainty"] == word
+    assert f"{word} ({100 * confidence:.0f} %)" in str(Report((finding,)))
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_cause_leads_to_a_chapter(cause: str) -> None:
+    chapters = Path(__file__).parents[1] / "chapters"
+    assert (chapters / f"{CAUSES[cause].chapter}.ipynb").is_file()
 
 
 def test_batches_may_be_a_generator_of_dictionaries() -> None:
@@ -580,64 +662,3 @@ def test_a_report_reads_as_a_page_and_as_a_log() -> None:
 def test_a_finding_needs_a_known_cause() -> None:
     with pytest.raises(ValueError, match="cause: expected one of lr_too_high"):
         Finding("gremlins", "all", "It squeaks.")
-
-
-def history(**columns: list[float]) -> History:
-    made = History()
-    for step, row in enumerate(zip(*columns.values(), strict=True)):
-        made.append(step, **dict(zip(columns, row, strict=True)))
-    return made
-
-
-STEPS = range(30)
-FALLING = [2.0 * 0.9**t for t in STEPS]
-FLAT = [2.0 + 1e-3 * (t % 3) for t in STEPS]
-
-
-@pytest.mark.parametrize(
-    ("made", "cause"),
-    [
-        (history(loss=FALLING, gradient_norm=FALLING), "healthy"),
-        (
-            history(
-                loss=[2.0**t for t in STEPS], gradient_norm=[3.0**t for t in STEPS]
-            ),
-            "lr_too_high",
-        ),
-        (
-            history(loss=[*FALLING[:20], *[float("nan")] * 10], gradient_norm=FALLING),
-            "loss_numerics",
-        ),
-        (
-            history(
-                loss=FLAT,
-                **{
-                    f"gradient_norm/{i}.weight": [10.0 ** (2 * i - 9)] * 30
-                    for i in range(5)
-                },
-            ),
-            "vanishing",
-        ),
-        (
-            history(
-                loss=FALLING,
-                **{
-                    "update_ratio/a.weight": [0.0] * 30,
-                    "update_ratio/b.weight": [1e-3] * 30,
-                },
-            ),
-            "optimizer_misconfigured",
-        ),
-        (history(loss=FLAT, **{"update_ratio/a.weight": [0.6] * 30}), "lr_too_high"),
-    ],
-    ids=["falling", "explosion", "sudden nan", "fading", "still", "violent"],
-)
-def test_a_history_is_diagnosed(made: History, cause: str) -> None:
-    assert diagnose_history(made).cause == cause
-
-
-def test_a_history_without_losses_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected a column 'loss'"):
-        diagnose_history(history(gradient_norm=FALLING))
-    with pytest.raises(TypeError, match=r"expected a gradlib\.History"):
-        diagnose_history(FALLING)  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ def diagnose(
         loss_fn: Called as ``loss_fn(output, target)``.
         loss: Called as ``loss(model, batch)``.
         step: Called as ``step(batch)``; makes the whole update, returns the loss.
+            It can only be watched and scaled, so findings are less certain.
         clip: A norm, or a callable on the list of parameters. With ``step``, the
             norm that the owner believes to clip at.
         scheduler: A scheduler, or a callable without arguments, run after updates.
@@ -97,6 +98,8 @@ def diagnose(
     )
     if course.naive is not None:
         watched += f" (a constant output reaches {course.naive:.4g})"
+    if setup.step is not None:
+        watched += ". With step= the update could only be watched and scaled"
     return Report(
         tuple(findings),
         watched + ".",

@@ -13,10 +13,16 @@ from torch.optim import Optimizer
 
 def norm_of(parameters: list[nn.Parameter]) -> float:
     """Joint L2 norm of the gradients that exist; 0 if there are none."""
-    gradients = [p.grad.detach() for p in parameters if p.grad is not None]
+    gradients = [values_of(p.grad) for p in parameters if p.grad is not None]
     if not gradients:
         return 0.0
     return float(torch.nn.utils.get_total_norm([g.float() for g in gradients]))
+
+
+def values_of(gradient: Tensor) -> Tensor:
+    """The values of a gradient; of a sparse one, those that it stores."""
+    dense = gradient.layout is torch.strided
+    return gradient.detach() if dense else gradient.detach().coalesce().values()
 
 
 @dataclass
@@ -87,10 +93,9 @@ class Loop:
         self._stepped = True
         filled = [p for p in self.parameters if p.grad is not None]
         self.at_step.append(norm_of(filled))
-        peaks = [p.grad.detach().abs().max() for p in filled if p.grad is not None]
-        self.largest.append(
-            float(torch.stack([p.float() for p in peaks]).max()) if peaks else 0.0
-        )
+        values = [values_of(p.grad).float() for p in filled if p.grad is not None]
+        peaks = [v.abs().max() for v in values if v.numel()]
+        self.largest.append(float(torch.stack(peaks).max()) if peaks else 0.0)
         self.stale += any(id(p) in self._carried for p in filled)
         self.empty += self._arrived and not any(_filled(p) for p in filled)
 
@@ -99,4 +104,4 @@ class Loop:
 
 
 def _filled(parameter: nn.Parameter) -> bool:
-    return parameter.grad is not None and bool(parameter.grad.any())
+    return parameter.grad is not None and bool(values_of(parameter.grad).any())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradlib.diagnosis.graph import Graph, read
-from gradlib.diagnosis.loop import Loop
+from gradlib.diagnosis.loop import Loop, values_of
 from gradlib.diagnosis.probe import Probe
 from gradlib.diagnosis.setup import Setup
 
@@ -140,9 +140,9 @@ def _record(
     seen: Observation, names: dict[str, torch.nn.Parameter], setup: Setup
 ) -> None:
     held = [(n, p.grad) for n, p in names.items() if p.grad is not None]
-    dense: list[Tensor] = [g.to_dense() if g.is_sparse else g for _, g in held]
+    dense = [values_of(g) for _, g in held]
     values = (
-        [float(v) for v in torch.stack([g.detach().float().norm() for g in dense])]
+        [float(v) for v in torch.stack([g.float().norm() for g in dense])]
         if dense
         else []
     )

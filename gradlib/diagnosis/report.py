@@ -5,6 +5,9 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
+CERTAIN = 0.9
+LIKELY = 0.7
+
 
 @dataclass(frozen=True)
 class Cause:
@@ -132,7 +135,8 @@ class Finding:
             (the code around the model), ``"all"`` or ``"global"``.
         symptom: What was seen, in a sentence.
         evidence: Name -> number (or short text).
-        confidence: From 0 to 1; findings are sorted by it.
+        confidence: From 0 to 1; findings are sorted by it. Runs with a change speak
+            louder than what was only watched.
         fix: What to do; by default the cure of the cause.
         chapter: Where the book explains it.
     """
@@ -153,6 +157,15 @@ class Finding:
         object.__setattr__(self, "fix", self.fix or CAUSES[self.cause].fix)
         object.__setattr__(self, "chapter", self.chapter or CAUSES[self.cause].chapter)
 
+    @property
+    def certainty(self) -> str:
+        """``"certain"``, ``"likely"`` or ``"possible"``, by the confidence."""
+        words = ("certain", "likely", "possible")
+        limits = (CERTAIN, LIKELY, 0.0)
+        return next(
+            w for w, low in zip(words, limits, strict=True) if self.confidence >= low
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The finding as plain values, for a log."""
         return {
@@ -161,6 +174,7 @@ class Finding:
             "symptom": self.symptom,
             "evidence": {key: _plain(value) for key, value in self.evidence.items()},
             "confidence": round(self.confidence, 2),
+            "certainty": self.certainty,
             "fix": self.fix,
             "chapter": self.chapter,
         }
@@ -198,14 +212,14 @@ class Report:
         lines = [f"Diagnosis: {self.cause} ({CAUSES[self.cause].title})"]
         lines += _paragraph("Watched", self.course)
         for rank, finding in enumerate(self.findings, 1):
-            sure = f"{100 * finding.confidence:.0f} %"
-            lines += ["", f"{rank}. {finding.cause}  [{finding.layer}]  sure: {sure}"]
+            sure = f"{finding.certainty} ({100 * finding.confidence:.0f} %)"
+            lines += ["", f"{rank}. {finding.cause} in {finding.layer}: {sure}"]
             lines += _paragraph("Symptom", finding.symptom)
             lines += _paragraph("Cause", CAUSES[finding.cause].title + ".")
             shown = "; ".join(f"{k}: {_short(v)}" for k, v in finding.evidence.items())
             lines += _paragraph("Evidence", shown)
             lines += _paragraph("Fix", finding.fix)
-            lines += _paragraph("Read", f"chapter {finding.chapter}")
+            lines += _paragraph("Read", f"chapters/{finding.chapter}.ipynb")
         return "\n".join(lines)
 
 

@@ -1,10 +1,11 @@
 """The table of rules: what a contributor extends."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradlib.diagnosis import (
     rules_data,
+    rules_guess,
     rules_loop,
     rules_norm,
     rules_numerics,
@@ -15,7 +16,8 @@ from gradlib.diagnosis import (
 from gradlib.diagnosis.patient import Patient
 from gradlib.diagnosis.report import Finding
 
-SURE = 0.9
+SURE = 0.88
+WATCHED_ONLY = 0.9
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,12 @@ class Rule:
     Args:
         name: Short name, for logs and tests.
         examine: Function of a :class:`Patient`; returns a finding or None.
+        guess: Asked only where no other rule has spoken.
     """
 
     name: str
     examine: Callable[[Patient], Finding | None]
+    guess: bool = False
 
 
 RULES: list[Rule] = [
@@ -59,16 +63,26 @@ RULES: list[Rule] = [
     Rule("missing warm-up", rules_optimizer.missing_warmup),
     Rule("fast steps", rules_optimizer.fast_steps),
     Rule("tiny steps", rules_optimizer.tiny_steps),
+    Rule("best change", rules_guess.best_change, guess=True),
 ]
 
 
 def examine(patient: Patient) -> list[Finding]:
-    """Ask the rules in order until one is sure; sort what they said."""
+    """Ask the rules in order until one is sure; sort what they said.
+
+    With ``step=`` the loss cannot be taken apart, so every confidence is lowered.
+    """
     findings: list[Finding] = []
     for rule in RULES:
+        if rule.guess and findings:
+            continue
         finding = rule.examine(patient)
         if finding is not None:
             findings.append(finding)
             if finding.confidence >= SURE:
                 break
+    if patient.setup.step is not None:
+        findings = [
+            replace(f, confidence=WATCHED_ONLY * f.confidence) for f in findings
+        ]
     return sorted(findings, key=lambda f: f.confidence, reverse=True)

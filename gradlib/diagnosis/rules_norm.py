@@ -9,10 +9,7 @@ from gradlib.diagnosis.patient import Patient
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules_data import compared
 from gradlib.diagnosis.setup import Setup, samples
-from gradlib.diagnosis.treatments import (
-    merged,
-    normalised,
-)
+from gradlib.diagnosis.treatments import Treatment, merged, normalised, skipping
 
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)
 DEEP = 8
@@ -89,7 +86,14 @@ def plain_depth(patient: Patient) -> Finding | None:
     normed = sum("norm" in type(m).__name__.lower() for m in model.modules())
     if not patient.ill or depth < DEEP or normed >= depth // 3:
         return None
-    if _squashing(patient) or not patient.cures("normalised layers", normalised):
+    blocks = _blocks(model)
+    trials: dict[str, Treatment] = {"normalised layers": normalised}
+    if len(blocks) >= 4:
+        trials["normalised layers and skip connections"] = skipping(blocks)
+    if _squashing(patient):
+        return None
+    cure = next((name for name, t in trials.items() if patient.cures(name, t)), None)
+    if cure is None:
         return None
     sizes = [s.rms for n, s in patient.seen.first.layers.items() if n]
     spreads = [s.spread for n, s in patient.seen.first.layers.items() if n]
@@ -99,17 +103,27 @@ def plain_depth(patient: Patient) -> Finding | None:
     return Finding(
         "deep_no_skip_or_norm",
         inner[-1] if growing else inner[0],
-        f"{depth} layers follow each other without normalisation; normalising each "
-        "makes the same training learn.",
+        f"{depth} layers follow each other without normalisation; with {cure} the "
+        "same training learns.",
         {
             "layers": depth,
             "output rms, first layer": sizes[0] if sizes else math.nan,
             "output rms, last layer": sizes[-1] if sizes else math.nan,
             "spread over samples, last layer": spreads[-1] if spreads else math.nan,
-            **compared(patient, "normalised layers"),
+            **compared(patient, cure),
         },
         0.88,
     )
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """Members of the longest chain of modules, without those that hold no weights."""
+    chains = [
+        [m for m in chain if any(True for _ in m.parameters())]
+        for chain in model.modules()
+        if isinstance(chain, (nn.Sequential, nn.ModuleList))
+    ]
+    return max(chains, key=len, default=[])
 
 
 def _squashing(patient: Patient) -> bool:

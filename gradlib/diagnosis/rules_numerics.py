@@ -38,13 +38,15 @@ def half_overflow(patient: Patient) -> Finding | None:
     half = patient.seen.first.half
     births = patient.death.birth
     used = half or (births is not None and births.half)
-    if not used or not patient.doubtful:
+    overflows = any(math.isinf(largest) for largest in half.values())
+    if not used or not (patient.doubtful or overflows):
         return None
     born = births.layer if births is not None and births.half else ""
     cured = patient.cures("float32", single)
     if not cured and (not born or patient.under("float32", single).blown):
         return None
-    widest = max(half, key=lambda place: half[place], default="all")
+    widest = next((n for n, v in half.items() if math.isinf(v)), "")
+    widest = widest or max(half, key=lambda place: half[place], default="all")
     layer = born or widest
     return Finding(
         "fp16_overflow",

@@ -5,7 +5,7 @@ import math
 from gradlib.diagnosis.patient import Patient
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules_data import compared
-from gradlib.diagnosis.setup import mapped, samples
+from gradlib.diagnosis.setup import mapped, samples, tensors
 from gradlib.diagnosis.treatments import (
     Treatment,
     averaged,
@@ -25,19 +25,23 @@ def summed_loss(patient: Patient) -> Finding | None:
     ratio = _doubling(patient)
     if not ratio > 1.6:
         return None
-    if not patient.cures("the mean over the batch", averaged):
-        return None
-    return Finding(
-        "sum_reduction",
-        "loss",
-        f"The loss of a whole batch is {ratio:.3g} times the loss of its half; with "
-        "the mean the same training learns.",
-        {
-            "batch size": samples(patient.setup.batches[0]),
-            **compared(patient, "the mean over the batch"),
-        },
-        0.93,
-    )
+    batch = patient.setup.batches[0]
+    terms = {
+        "samples": samples(batch),
+        "values": max(samples(batch), tensors(batch)[-1].numel()),
+    }
+    for kind, count in terms.items():
+        name = f"the mean over {count} {kind}"
+        if patient.cures(name, averaged(count)):
+            return Finding(
+                "sum_reduction",
+                "loss",
+                f"The loss of a whole batch is {ratio:.3g} times the loss of its half; "
+                f"with {name} the same training learns.",
+                {"terms of the sum": count, **compared(patient, name)},
+                0.93,
+            )
+    return None
 
 
 def _doubling(patient: Patient) -> float:
@@ -108,6 +112,9 @@ def small_epsilon(patient: Patient) -> Finding | None:
     typical = _faintest(patient)
     label = "eps=1e-4"
     if not typical < FAINT or not patient.cures(label, option(eps=1e-4)):
+        return None
+    gentle = patient.under("a learning rate 10 times smaller", slower(10.0))
+    if gentle.end < 0.5 * patient.under(label, option(eps=1e-4)).end:
         return None
     return Finding(
         "optimizer_misconfigured",

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradlib.diagnosis.snapshot import unchanged_random_state
+
 WATCHED_STEPS = 100
 FEWEST_STEPS = 30
 
@@ -144,14 +146,18 @@ def build(
 
 
 def _collect(batches: Iterable[Any], most: int) -> list[Any]:
-    try:
-        kept = list(islice(iter(batches), most))
-    except TypeError as error:
-        raise TypeError(
-            f"batches: expected an iterable of (x, y), got {type(batches)}"
-        ) from error
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches: expected an iterable of (x, y), got {type(batches)}")
+    with unchanged_random_state():
+        kept = list(islice(batches, most))
     if not kept:
         raise ValueError("batches: expected at least one batch, got none")
+    for index, batch in enumerate(kept):
+        if any(t.ndim and not len(t) for t in tensors(batch)[:1]):
+            raise ValueError(
+                f"batches: expected samples in every batch, got an empty one at "
+                f"position {index}; leave it out (drop_last=True in a DataLoader)"
+            )
     return kept
 
 

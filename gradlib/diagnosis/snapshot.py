@@ -3,7 +3,8 @@
 import random
 import types
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -178,6 +179,16 @@ def _generator_undo(item: Any) -> Callable[[], None]:
     if isinstance(item, random.Random):
         return partial(item.setstate, item.getstate())
     return partial(setattr, item.bit_generator, "state", item.bit_generator.state)
+
+
+@contextmanager
+def unchanged_random_state() -> Iterator[None]:
+    """Put the global random states back at the end, also after an error."""
+    before = _random_state()
+    try:
+        yield
+    finally:
+        _set_random_state(before)
 
 
 def _random_state() -> tuple[Any, ...]:

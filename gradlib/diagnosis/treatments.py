@@ -94,9 +94,9 @@ def adopting(parameters: list[nn.Parameter]) -> Treatment:
     return treat
 
 
-def averaged(setup: Setup) -> Setup:
-    """Divide the loss by the batch size."""
-    return replace(setup, loss_factor=1 / samples(setup.batches[0]))
+def averaged(count: int) -> Treatment:
+    """Divide the loss by the number of its terms."""
+    return lambda setup: replace(setup, loss_factor=1 / count)
 
 
 def merged(size: int) -> Treatment:
@@ -213,11 +213,32 @@ def normalised(setup: Setup) -> Setup:
     kinds = (nn.Linear, nn.modules.conv._ConvNd)
     layers = [m for m in setup.model.modules() if isinstance(m, kinds)]
 
-    def hook(_module: nn.Module, _inputs: Any, y: Tensor) -> Tensor:
-        if isinstance(_module, nn.Linear):
-            return F.layer_norm(y, y.shape[-1:])
-        return F.group_norm(y, 1) if y.ndim > 2 else y
+    def hook(module: nn.Module, _inputs: Any, y: Tensor) -> Tensor:
+        return _normed(y, channels_last=isinstance(module, nn.Linear))
 
     for layer in layers[:-1]:
         layer.register_forward_hook(hook)
     return setup
+
+
+def skipping(blocks: list[nn.Module]) -> Treatment:
+    """Add to the input of every block its normalised output, where shapes agree."""
+
+    def hook(_module: nn.Module, inputs: Any, y: Any) -> Any:
+        x = inputs[0] if inputs else None
+        if not isinstance(x, Tensor) or not isinstance(y, Tensor) or x.shape != y.shape:
+            return y
+        return x + _normed(y, channels_last=y.ndim < 4)
+
+    def treat(setup: Setup) -> Setup:
+        for block in blocks:
+            block.register_forward_hook(hook)
+        return setup
+
+    return treat
+
+
+def _normed(y: Tensor, *, channels_last: bool) -> Tensor:
+    if channels_last:
+        return F.layer_norm(y, y.shape[-1:])
+    return F.group_norm(y, 1) if y.ndim > 2 else y
