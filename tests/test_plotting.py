@@ -377,6 +377,14 @@ def test_waterfall_goes_from_level_to_level() -> None:
     assert ax.yaxis_inverted()
 
 
+def test_waterfall_of_seeds_shows_their_range() -> None:
+    ax = plotting.waterfall({"start": [1.0, 3.0], "down": torch.tensor([0.0, 2.0])})
+    assert [text.get_text() for text in ax.texts] == ["2", "−1", "1"]
+    ranges = [segment[:, 0].tolist() for segment in ax.collections[0].get_segments()]
+    assert ranges == [[1, 3], [0, 2]]
+    assert [text.xy[0] for text in ax.texts] == [3, 2, 1]
+
+
 HALF = np.ones((2, 2))
 REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: plotting.loss_curves([]), ValueError, "runs: expected 1 or 2 dimensions"),

@@ -82,16 +82,18 @@ def float16_histogram(
 
 
 def waterfall(
-    levels: Mapping[str, float], *, xlabel: str = "", ax: Axes | None = None
+    levels: Mapping[str, Any], *, xlabel: str = "", ax: Axes | None = None
 ) -> Axes:
     """Draw how each change in a chain moved a number.
 
     The first and the last level are whole bars; each change between is a bar from
-    the level before to its own, green if it rose and orange if it fell.
+    the level before to its own, green if it rose and orange if it fell. Of several
+    numbers a level, such as one for each seed, the mean is drawn, with a line from
+    the least to the largest.
 
     Args:
-        levels: The number after each change, in order, by name; the first is the
-            start.
+        levels: The number after each change, or equally many numbers each, in
+            order, by name; the first is the start.
         xlabel: What the number is, with its unit.
         ax: Where to draw; by default a new figure.
 
@@ -109,9 +111,11 @@ def waterfall(
     """
     if not isinstance(levels, Mapping):
         raise TypeError(f"levels: expected a dict by name, got {type(levels).__name__}")
-    numbers = as_array(list(levels.values()) or [np.nan], "levels")
-    if len(numbers) < 2 or not np.isfinite(numbers).all():
+    runs = as_array(list(levels.values()) or [np.nan], "levels", (1, 2))
+    if len(runs) < 2 or not np.isfinite(runs).all():
         raise ValueError(f"levels: expected two or more finite numbers, got {levels}")
+    runs = runs.reshape(len(runs), -1)
+    numbers, low, high = runs.mean(1), runs.min(1), runs.max(1)
     changes = np.diff(numbers)
     names = [*levels, "result"]
     starts = [0.0, *numbers[:-1], 0.0]
@@ -121,8 +125,11 @@ def waterfall(
     told = [text.replace("-", "\N{MINUS SIGN}") for text in told]
     ax = axes_or_new(ax)
     rows = np.arange(len(names))
-    bars = ax.barh(rows, widths, left=starts, color=[MUTED, *rises, MUTED])
-    ax.bar_label(bars, labels=told, padding=3)
+    ax.barh(rows, widths, left=starts, color=[MUTED, *rises, MUTED])
+    ax.hlines(rows[:-1], low, high, color=INK, linewidth=1.5)
+    ends = np.maximum([*high, 0.0], np.add(starts, np.maximum(widths, 0.0)))
+    for row, end, text in zip(rows, ends, told, strict=True):
+        ax.annotate(text, (end, row), (4, 0), textcoords="offset points", va="center")
     ax.set_yticks(rows, labels=names)
     ax.invert_yaxis()
     ax.grid(False, axis="y")
