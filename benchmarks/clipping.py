@@ -11,12 +11,13 @@ below the bound". Ratios above 1 mean that gradlib is slower.
 import argparse
 import runpy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
 import torch
+from goals import Row, at_most, show
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -31,6 +32,9 @@ from gradlib.clip import (
     normalize_,
 )
 
+WIDTHS = (64, 128, 256)
+ROUNDS = 200
+BOUNDS = {"norm": 1.0, "adaptive (timm)": 0.5}
 Clip = Callable[[list[nn.Parameter]], object]
 
 
@@ -107,24 +111,54 @@ def fastest(width: int, rounds: int, ways: dict[str, Clip]) -> dict[str, float]:
     return best
 
 
+def goals(width: int, best: dict[str, float]) -> list[Row]:
+    """What a width's seconds say about the goals."""
+    return [
+        at_most(
+            f"clip {name}, width {width}: gradlib / the other",
+            best[f"gradlib {name}"] / best[name],
+            bound,
+        )
+        for name, bound in BOUNDS.items()
+    ]
+
+
+def ways_of(names: Iterable[str]) -> dict[str, Clip]:
+    """gradlib's way and the other's, in turn."""
+    found: dict[str, Clip] = {}
+    compared = pairs()
+    for name in names:
+        ours, theirs = compared[name]
+        found[f"gradlib {name}"] = ours
+        if theirs is not None:
+            found[name] = theirs
+    return found
+
+
+def rows() -> list[Row]:
+    """The goals, measured without the clippers that have none."""
+    torch.set_num_threads(1)
+    ways = ways_of(BOUNDS)
+    return [
+        row for width in WIDTHS for row in goals(width, fastest(width, ROUNDS, ways))
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--widths", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    compared = pairs()
-    ways: dict[str, Clip] = {}
-    for name, (ours, theirs) in compared.items():
-        ways[f"gradlib {name}"] = ours
-        if theirs is not None:
-            ways[name] = theirs
+    names = list(pairs())
+    ways = ways_of(names)
+    met = []
     print("| width | clipping | gradlib | torch, timm | ratio | gradlib / step |")
     print("|---|---|---|---|---|---|")
     for width in options.widths:
         best = fastest(width, options.rounds, ways)
-        for name in compared:
+        for name in names:
             cost, reference = best[f"gradlib {name}"], best.get(name)
             beside = "- | -"
             if reference is not None:
@@ -133,6 +167,8 @@ def main() -> None:
             print(
                 f"| {width} | {name} | {1e6 * cost:.0f} µs | {beside} | {share:.1%} |"
             )
+        met += goals(width, best)
+    show(met)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from goals import Row, at_least, show
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,6 +26,9 @@ from gradlib.training import fit
 
 LRS = [0.01 * 1.5**k for k in range(8)]
 SEEDS = range(4)
+WIDTHS = (16, 32, 64, 128)
+SMALL = 64
+BATCH_SIZE, STEPS, ROUNDS = 32, 50, 5
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -64,29 +68,55 @@ def fastest(calls: list[Callable[[], None]], rounds: int) -> list[float]:
     return best
 
 
+def seconds(
+    width: int, batch_size: int = BATCH_SIZE, steps: int = STEPS, rounds: int = ROUNDS
+) -> list[float]:
+    """Seconds of the plain loop, of ``fit`` and of the sweep."""
+    torch.set_num_threads(1)
+    x, y = mnist("train", batch_size * steps, pool=4)
+    data = list(batches(x, y, batch_size, epochs=1))
+    model = partial(deep_mlp, 4, width, in_features=49)
+    ways = [plain_loop, by_fit, at_once]
+    return fastest([partial(way, model, data) for way in ways], rounds)
+
+
+def goals(width: int, plain: float, swept: float) -> list[Row]:
+    """What a width's seconds say about the goal, which is for small networks."""
+    what = f"sweep of 32 runs, width {width}: plain loop / sweep"
+    return [at_least(what, plain / swept, 3.0)] if width <= SMALL else []
+
+
+def rows() -> list[Row]:
+    """The goals for small networks."""
+    found = []
+    for width in WIDTHS:
+        if width <= SMALL:
+            plain, _, swept = seconds(width)
+            found += goals(width, plain, swept)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--widths", type=int, nargs="+", default=[16, 32, 64, 128])
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--widths", type=int, nargs="+", default=WIDTHS)
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    x, y = mnist("train", options.batch_size * options.steps, pool=4)
-    data = list(batches(x, y, options.batch_size, epochs=1))
     runs = len(LRS) * len(SEEDS)
     print(f"{runs} runs of {options.steps} steps, batches of {options.batch_size}")
+    met = []
     for width in options.widths:
-        model = partial(deep_mlp, 4, width, in_features=49)
-        ways = [plain_loop, by_fit, at_once]
-        plain, fitted, swept = fastest(
-            [partial(way, model, data) for way in ways], options.rounds
+        plain, fitted, swept = seconds(
+            width, options.batch_size, options.steps, options.rounds
         )
         print(
             f"width {width:>3}: sweep {swept:.2f} s; plain loop {plain:.2f} s, "
             f"{plain / swept:.1f} times as long; fit {fitted:.2f} s, "
             f"{fitted / swept:.1f} times"
         )
+        met += goals(width, plain, swept)
+    show(met)
 
 
 if __name__ == "__main__":

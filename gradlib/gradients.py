@@ -163,18 +163,17 @@ def joint_norm(norms: list[Tensor], order: float = 2.0) -> Tensor:
 
 def wide(tensors: list[Tensor]) -> torch.dtype | None:
     """The type in which to take norms, where it is not that of the tensors."""
-    if not any(t.dtype in _HALF for t in tensors):
+    types = {t.dtype for t in tensors}
+    if types.isdisjoint(_HALF):
         return None
-    double = any(t.dtype is torch.float64 for t in tensors)
-    return torch.float64 if double else torch.float32
+    return torch.float64 if torch.float64 in types else torch.float32
 
 
 def on_one_device(tensors: list[Tensor]) -> list[Tensor]:
     """The tensors on the device of the first."""
-    device = tensors[0].device
-    if all(t.device == device for t in tensors):
+    if len({t.get_device() for t in tensors}) < 2:
         return tensors
-    return [t.to(device) for t in tensors]
+    return [t.to(tensors[0].device) for t in tensors]
 
 
 def shrink_(found: Gradients, max_norm: float) -> None:

@@ -13,6 +13,7 @@ from gradlib.nonfinite import NonFinite, kind_of
 from gradlib.probes import OutputProbe, UpdateProbe, read
 
 _SURELY_EXACT = 1e-16
+_UPDATES_EVERY = 50
 
 
 class GradientMonitor:
@@ -34,7 +35,7 @@ class GradientMonitor:
         model: Any module with trainable parameters.
         every: Record each ``every``-th step, the first one included.
         updates_every: Record norms of parameters and updates each so many steps; a
-            multiple of ``every``, by default the smallest one from 20 on.
+            multiple of ``every``, by default the smallest one from 50 on.
         activations: Record the outputs of forward passes that build a graph; of
             several in a step, the last.
 
@@ -154,26 +155,25 @@ class GradientMonitor:
         if updates:
             self._record_updates(numbers[len(row) :])
         if due:
-            values = dict(zip(row, numbers, strict=False))
             if loss is not None:
                 columns = {"loss": loss, **columns}
-            self._record(values, columns)
+            self._record(dict(zip(row, numbers, strict=False)), columns)
 
     def _measure(self, loss: Tensor | float | None) -> dict[str, Tensor]:
-        """The numbers of a row, by column, on the device."""
-        grads = self._gradients()
+        """The numbers of a row, by column, on the device; gradients come first."""
+        columns, grads = self._gradients()
         if not grads:
             raise RuntimeError(
                 "expected gradients, got none in any parameter. Call log after "
                 "backward() and before the gradients are set to None."
             )
-        row = dict(zip(grads, norms_of(list(grads.values())), strict=True))
+        row = dict(zip(columns, norms_of(grads), strict=True))
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
                 raise ValueError(
                     f"loss: expected one number, got shape {tuple(loss.shape)}"
                 )
-            row["loss"] = loss.reshape(())
+            row["loss"] = loss if loss.ndim == 0 else loss.reshape(())
         if self._step % self.updates_every == 0:
             sizes = norms_of(list(self._named.values()))
             row |= zip(self._parameter_columns, sizes, strict=True)
@@ -181,24 +181,26 @@ class GradientMonitor:
             row |= self._outputs.found
         return row
 
-    def _gradients(self) -> dict[str, Tensor]:
+    def _gradients(self) -> tuple[list[str], list[Tensor]]:
+        """The gradients that are not None, and their columns."""
         pairs = zip(self._gradient_columns, self._named.values(), strict=True)
-        return {
-            column: g if g.layout is torch.strided else g.coalesce().values()
-            for column, p in pairs
-            if (g := p.grad) is not None
-        }
+        found = [(column, g) for column, p in pairs if (g := p.grad) is not None]
+        grads = [
+            g if g.layout is torch.strided else g.coalesce().values() for _, g in found
+        ]
+        return [column for column, _ in found], grads
 
     def _record(
         self, values: dict[str, float], columns: dict[str, SupportsFloat]
     ) -> None:
-        norms = {c: values[c] for c in self._gradient_columns if c in values}
-        if not all(_SURELY_EXACT < norm < math.inf for norm in norms.values()):
-            grads = list(self._gradients().values())
-            exact = read(norms_of(grads, dtype=torch.float64))
-            norms = dict(zip(norms, exact, strict=True))
-        total = math.hypot(*norms.values())
-        row = {**columns, "gradient_norm": total, **values, **norms}
+        names = [name for name in self._gradient_columns if name in values]
+        norms = list(values.values())[: len(names)]
+        total = math.hypot(*norms)
+        if not (min(norms) > _SURELY_EXACT and total < math.inf):
+            norms = read(norms_of(self._gradients()[1], dtype=torch.float64))
+            values |= zip(names, norms, strict=True)
+            total = math.hypot(*norms)
+        row = {**columns, "gradient_norm": total, **values}
         self.history.append(self._step, **row)
         if self._step % self.updates_every == 0:
             self._updates.start([values[column] for column in self._parameter_columns])
@@ -239,7 +241,7 @@ class GradientMonitor:
 
 def _updates_every(every: int, updates_every: int | None) -> int:
     if updates_every is None:
-        return every * math.ceil(20 / every)
+        return every * math.ceil(_UPDATES_EVERY / every)
     if check_count(updates_every, "updates_every") % every:
         raise ValueError(
             f"updates_every: expected a multiple of every={every}, got {updates_every}"

@@ -67,7 +67,7 @@ class Runs:
         self.gradients = torch.autograd.grad(
             losses.sum(), self.trained, allow_unused=True, materialize_grads=True
         )
-        parts = [torch.linalg.vector_norm(g.flatten(1), dim=1) for g in self.gradients]
+        parts = [_norms(g) for g in self.gradients]
         self.norms = torch.linalg.vector_norm(torch.stack(parts), dim=0)
         return losses.detach(), self.norms
 
@@ -83,6 +83,7 @@ class Runs:
     @torch.no_grad()
     def step(self, momentum: float, max_norm: float) -> None:
         """Clip, with the factor of torch's own clipping, then one step of SGD."""
+        self._lay_out()
         shrink = (max_norm / (self.norms + 1e-6)).clamp(max=1.0)
         for w, v, g in zip(self.trained, self.velocities, self.gradients, strict=True):
             if momentum:
@@ -90,6 +91,19 @@ class Runs:
                 w.addcmul_(v, _beside(self.rates, w), value=-1.0)
             else:
                 w.addcmul_(g, _beside(shrink * self.rates, w), value=-1.0)
+
+    def _lay_out(self) -> None:
+        """Order weights in memory as their gradients, which makes steps faster."""
+        for w, v, g in zip(self.trained, self.velocities, self.gradients, strict=True):
+            if w.stride() != g.stride():
+                w.data = torch.empty_like(g).copy_(w)
+                v.data = torch.empty_like(g).copy_(v)
+
+
+def _norms(stacked: Tensor) -> Tensor:
+    """The norm of each run, without a copy of a tensor that lies transposed."""
+    rows = stacked.unsqueeze(-1)
+    return torch.linalg.vector_norm(rows, dim=tuple(range(1, rows.dim())))
 
 
 def _taken(stacked: Tensor, runs: Tensor) -> Tensor:
