@@ -4,7 +4,8 @@
 
 One thread, a 20-layer ReLU network, batches of 32. Costs repeat every 50 steps.
 Plain and watched runs take turns, round after round; each of the 50 positions
-counts with its fastest step of all rounds, and the ratio is that of the means.
+counts with its fastest step of all rounds, in seconds of the processor, so that
+other programs disturb little; the ratio is that of the means.
 "norms by torch" is the floor: one ``torch._foreach_norm`` and one read a step.
 """
 
@@ -79,9 +80,9 @@ def cycle(step: Step, log: Log) -> list[float]:
     """Seconds of each step of the second cycle; the first warms up."""
     seconds = []
     for _ in range(2 * CYCLE):
-        start = time.perf_counter()
+        start = time.process_time()
         step(log)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return seconds[CYCLE:]
 
 
