@@ -15,7 +15,7 @@ export PYTHONHASHSEED := 0
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test site colab browser check lint audit seeds bench links readme-figure serve clean matrix
+.PHONY: book test site colab browser check lint audit seeds bench links readme-figure matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
