@@ -15,7 +15,7 @@ export PYTHONHASHSEED := 0
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test site colab browser check lint audit seeds bench links readme-figure matrix serve clean
+.PHONY: book test site colab browser check lint audit seeds bench links readme-figure pdf matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -72,6 +72,10 @@ audit: $(INSTALLED)
 
 links: $(INSTALLED)
 	$(BIN)/jupyter-book build . --builder linkcheck
+
+# Prints the whole book into one PDF, for reading offline.
+pdf: browser book
+	$(BIN)/python scripts/print_book.py
 
 readme-figure: $(INSTALLED)
 	$(BIN)/python scripts/draw_readme_figure.py

@@ -6,8 +6,9 @@
 ``oldest`` takes the lower bounds of ``pyproject.toml``, ``newest`` the newest that the
 registry serves, ``cpu`` a torch without CUDA and no torchvision. The tools that build
 and test stay at ``constraints.txt``. Each environment is made in ``_build/matrix``; its
-logs lie there too. The table is printed and written to ``tested_versions.md``. The exit
-code is 1 if anything failed.
+logs lie there too. The table is printed and kept in ``tested_versions.md``, with the
+last rows of environments that were not asked for. The exit code is 1 if anything
+failed.
 """
 
 import argparse
@@ -161,10 +162,12 @@ class Row:
     versions: list[str]
     told: list[str]
     seconds: float
+    day: datetime.date
     passed: bool
 
-    def cells(self) -> list[str]:
-        return [self.name, *self.versions, *self.told, f"{self.seconds:.0f}"]
+    def line(self) -> str:
+        last = (f"{self.seconds:.0f}", str(self.day))
+        return f"| {' | '.join((self.name, *self.versions, *self.told, *last))} |"
 
 
 def run(name: str, workers: int) -> Row:
@@ -178,6 +181,7 @@ def run(name: str, workers: int) -> Row:
         versions(python),
         [told for told, _ in results],
         time.monotonic() - start,
+        datetime.date.today(),
         all(passed for _, passed in results),
     )
 
@@ -215,12 +219,18 @@ def versions(python: Path) -> list[str]:
     return output(python, "-c", code).splitlines()
 
 
-def table(rows: list[Row], day: datetime.date) -> str:
-    """The page that tells what was run, with which versions, and how it went."""
-    header = ["environment", "Python", *SHOWN, *SUITES, "seconds"]
-    lines = [header, ["---"] * len(header), *(row.cells() for row in rows)]
-    grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{HEADING}\n\nRun on {day}, {os.cpu_count()} cores.\n\n{grid}\n"
+def table(rows: list[Row], before: str) -> str:
+    """The page with the new rows, and those of other environments from ``before``."""
+    header = ["environment", "Python", *SHOWN, *SUITES, "seconds", "date"]
+    new = {row.name: row.line() for row in rows}
+    old = {
+        line.split("|")[1].strip(): line
+        for line in before.splitlines()
+        if line.startswith("|")
+    }
+    lines = [new.get(name) or old.get(name) for name in ENVIRONMENTS]
+    top = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    return "\n".join([HEADING, "", *top, *filter(None, lines), ""])
 
 
 def main() -> int:
@@ -236,11 +246,12 @@ def main() -> int:
         parser.error(
             f"unknown environment {sorted(unknown)}; expected {list(ENVIRONMENTS)}"
         )
-    rows = [run(name, options.workers) for name in names]
-    page = table(rows, datetime.date.today())
-    print(page)
-    if names == list(ENVIRONMENTS):
-        TABLE.write_text(page, "utf8")
+    rows = []
+    for name in names:
+        rows.append(run(name, options.workers))
+        before = TABLE.read_text("utf8") if TABLE.exists() else ""
+        TABLE.write_text(table(rows, before), "utf8")
+    print(TABLE.read_text("utf8"))
     return not all(row.passed for row in rows)
 
 

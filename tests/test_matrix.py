@@ -51,16 +51,25 @@ def test_counts(attributes: str, told: str) -> None:
     assert counts(report) == told
 
 
-def test_table_has_a_cell_below_every_column() -> None:
+def row(name: str, seconds: float) -> Row:
     versions = ["3.11.7", "2.6.0", "none", "1.26.0", "3.9.0"]
-    row = Row("oldest", versions, ["5 passed", "2 failed"], 61.4, passed=False)
-    page = table([row], datetime.date(2026, 1, 2))
-    header, _, line = page.strip().splitlines()[-3:]
-    assert header.count("|") == line.count("|") == 10
-    assert line == (
-        "| oldest | 3.11.7 | 2.6.0 | none | 1.26.0 | 3.9.0 | 5 passed | 2 failed | 61 |"
+    told, day = ["5 passed", "2 failed"], datetime.date(2026, 1, 2)
+    return Row(name, versions, told, seconds, day, passed=False)
+
+
+def test_table_keeps_rows_of_other_environments() -> None:
+    page = table([row("oldest", 61.4), row("cpu", 1)], "")
+    header, _, oldest, cpu = page.splitlines()[-4:]
+    assert header.count("|") == oldest.count("|") == 11
+    assert oldest == (
+        "| oldest | 3.11.7 | 2.6.0 | none | 1.26.0 | 3.9.0 "
+        "| 5 passed | 2 failed | 61 | 2026-01-02 |"
     )
-    assert "2026-01-02" in page
+    assert table([row("newest", 5)], page).splitlines()[-3:] == [
+        oldest, row("newest", 5).line(), cpu
+    ]  # fmt: skip
+    assert "| 99 |" in table([row("oldest", 99)], page)
+    assert "| 61 |" not in table([row("oldest", 99)], page)
 
 
 def test_a_failed_step_tells_its_last_words(tmp_path: Path) -> None:
