@@ -63,8 +63,17 @@ def off_scale(batches: list[Any], place: int) -> tuple[int | None, Columns | Non
     return None, None
 
 
+def _channels_first(parts: list[Tensor]) -> bool:
+    """Whether means differ more along the second axis than along the last."""
+    if len({t.shape[1:] for t in parts}) != 1:
+        return False
+    whole = torch.cat([t.float() for t in parts[:20]])
+    second, last = whole.mean((0, 2)), whole.mean((0, 1))
+    return float(second.std(correction=0)) > 2 * float(last.std(correction=0))
+
+
 def _columns(parts: list[Tensor]) -> Columns | None:
-    channels = parts[0].ndim >= 4
+    channels = parts[0].ndim >= 4 or (parts[0].ndim == 3 and _channels_first(parts))
     moved = [t.movedim(1, -1) if channels else t for t in parts]
     if moved[0].ndim < 2:
         moved = [t.reshape(-1, 1) for t in moved]

@@ -33,6 +33,7 @@ class Observation:
         loop: The order of events.
         moved: Name of a parameter -> relative distance from its start.
         failure: What the training raised, if that is a symptom.
+        hurried: The run ended early because updates take long.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -43,6 +44,7 @@ class Observation:
     moved: dict[str, float] = field(default_factory=dict)
     rates: list[float] = field(default_factory=list)
     failure: str = ""
+    hurried: bool = False
 
     @property
     def first(self) -> Probe:
@@ -84,7 +86,8 @@ def watch(setup: Setup) -> Observation:
             for step in range(setup.steps):
                 if not _observed_update(setup, seen, step, step in looks):
                     break
-                if _dead_end(seen) or time.process_time() - clock > BASE_SECONDS:
+                seen.hurried = time.process_time() - clock > BASE_SECONDS
+                if seen.hurried or _dead_end(seen):
                     break
     finally:
         record.remove()

@@ -5,6 +5,7 @@ import time
 import warnings
 from functools import cached_property
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -12,11 +13,11 @@ from gradlib.diagnosis import autopsy
 from gradlib.diagnosis.baseline import naive_loss
 from gradlib.diagnosis.course import Course
 from gradlib.diagnosis.observation import Observation, watch
-from gradlib.diagnosis.setup import Setup
+from gradlib.diagnosis.setup import Setup, as_number
 from gradlib.diagnosis.snapshot import Snapshot
 from gradlib.diagnosis.treatments import Treatment, slower
 
-SECONDS = 7.0
+SECONDS = 9.0
 EXPLODED = 1e6
 STUCK = Course((math.nan,), None, False)
 
@@ -66,8 +67,21 @@ class Patient:
 
     @cached_property
     def still(self) -> tuple[float, ...]:
-        """Losses of the untrained model: a run with a learning rate of zero."""
-        return self._run(slower(math.inf)).losses
+        """Losses of the untrained model on the batches of the base run."""
+        if self.setup.step is not None:
+            return self._run(slower(math.inf)).losses
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                computed = [
+                    self.setup.compute(self.setup.batch(step))
+                    for step in range(self.steps)
+                ]
+            return tuple(as_number(loss) for loss in computed)
+        except Exception:
+            return ()
+        finally:
+            self.restore()
 
     @cached_property
     def death(self) -> "autopsy.Autopsy":
@@ -76,6 +90,11 @@ class Patient:
             return autopsy.examine(self.setup, self.seen, self.snapshot.restore)
         finally:
             self.restore()
+
+    @property
+    def steps(self) -> int:
+        """Length of a run: that of the base run where updates take long."""
+        return len(self.seen.losses) if self.seen.hurried else self.setup.steps
 
     @property
     def ill(self) -> bool:
@@ -158,7 +177,7 @@ class Patient:
                     naive = naive_loss(treated, self.seen.graph.operations)
                     self.restore()
                     treated = treatment(self.setup)
-                for step in range(self.setup.steps):
+                for step in range(self.steps):
                     losses.append(treated.update(step))
                     if (
                         not math.isfinite(losses[-1])

@@ -26,13 +26,14 @@ CAUSES: dict[str, Cause] = {
     ),
     "init_too_large": Cause(
         "some weights start far too large",
-        "Initialise the named parameter with a standard deviation near "
-        "1 / sqrt(fan_in) (Xavier, He).",
+        "Initialise the named parameter: nn.init.xavier_normal_(weight), or "
+        'nn.init.kaiming_normal_(weight, nonlinearity="relu") before a ReLU.',
         "initialization",
     ),
     "vanishing": Cause(
         "the gradient vanishes on its way to the first layers",
-        "Use ReLU-like hidden activations with He initialisation.",
+        "Use nn.ReLU() between layers, with nn.init.kaiming_normal_(weight, "
+        'nonlinearity="relu").',
         "activations",
     ),
     "saturated_activation": Cause(
@@ -43,24 +44,24 @@ CAUSES: dict[str, Cause] = {
     ),
     "dead_relu": Cause(
         "ReLU units never fire, so nothing before them gets a gradient",
-        "Use softplus or no ReLU at the output; inside, a zero bias, He "
-        "initialisation or leaky ReLU.",
+        "Use nn.Softplus() or nothing at the output; inside, nn.LeakyReLU(0.1), "
+        "nn.init.zeros_(bias) and He initialisation.",
         "activations",
     ),
     "recurrent_explosion": Cause(
         "the same weights, applied at every step, blow the signal up",
-        "Use a gated or saturating cell, bound the recurrent weights, clip the "
-        "gradient norm, or shorten the sequence.",
+        "Use nn.GRU or nn.LSTM, shorten the sequence, or clip before each step: "
+        "nn.utils.clip_grad_norm_(model.parameters(), 1.0).",
         "causes",
     ),
     "unnormalized_input": Cause(
         "the inputs are far from mean 0 and variance 1",
-        "Standardise every input feature (pixels: divide by 255).",
+        "Standardise every input feature: x = (x - mean) / std (pixels: x / 255).",
         "causes",
     ),
     "unscaled_target": Cause(
         "the targets are far from mean 0 and variance 1",
-        "Standardise the targets and undo it for predictions.",
+        "Train on y = (y - mean) / std, and predict model(x) * std + mean.",
         "causes",
     ),
     "loss_numerics": Cause(
@@ -71,7 +72,8 @@ CAUSES: dict[str, Cause] = {
     ),
     "bad_data": Cause(
         "some samples hold values that no model can fit",
-        "Drop, impute or mask the named samples before training.",
+        "Look at the named batch; drop, impute or mask what is broken there, for "
+        "example with keep = x.isfinite().all(1).",
         "field_guide",
     ),
     "missing_zero_grad": Cause(
@@ -86,28 +88,31 @@ CAUSES: dict[str, Cause] = {
     ),
     "deep_no_skip_or_norm": Cause(
         "many layers in a row have neither normalisation nor skip connections",
-        "Normalise after every layer, or add residual connections.",
+        "Normalise after every layer (nn.LayerNorm, nn.BatchNorm2d), or add residual "
+        "connections: x = x + block(x).",
         "regularization",
     ),
     "batchnorm_misuse": Cause(
         "batch norm works with statistics that do not describe the data",
-        "Use a larger batch, or group, layer or instance norm.",
+        "Use a larger batch, or nn.GroupNorm, nn.LayerNorm or nn.InstanceNorm.",
         "regularization",
     ),
     "fp16_overflow": Cause(
         "values leave the range of float16",
-        "Run in bfloat16 or float32; in float16 scale the loss, keep float32 "
-        "weights and an eps of at least 1e-4.",
+        "Use dtype=torch.bfloat16 or float32; in float16 keep float32 weights, "
+        "torch.amp.GradScaler and an eps of at least 1e-4.",
         "field_guide",
     ),
     "clip_misplaced": Cause(
         "clipping does not act on the gradient that the optimizer uses",
-        "Order: backward, unscale, clip, step.",
+        "loss.backward(); clip_grad_norm_(model.parameters(), bound); "
+        "optimizer.step(). With a scaler, scaler.unscale_(optimizer) before the clip.",
         "clipping",
     ),
     "warmup_missing": Cause(
         "the full learning rate comes before the network can bear it",
-        "Raise the learning rate linearly over the first steps.",
+        "Raise the learning rate over the first steps: "
+        "LambdaLR(optimizer, lambda step: min(1, (step + 1) / 500)).",
         "schedulers",
     ),
     "optimizer_misconfigured": Cause(
@@ -118,7 +123,8 @@ CAUSES: dict[str, Cause] = {
     ),
     "detached_graph": Cause(
         "the graph is cut between the loss and these parameters",
-        "Remove the rounding, argmax, .item() or .detach() from the path to the loss.",
+        "Remove no_grad(), .detach(), .item(), argmax or rounding from the path to "
+        "the loss (or pass the slope on: x + (x.round() - x).detach()).",
         "field_guide",
     ),
     "healthy": Cause("nothing is broken", "Nothing to fix.", "field_guide"),

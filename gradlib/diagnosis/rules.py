@@ -16,7 +16,7 @@ from gradlib.diagnosis import (
 from gradlib.diagnosis.patient import Patient
 from gradlib.diagnosis.report import Finding
 
-SURE = 0.88
+SURE = 0.86
 WATCHED_ONLY = 0.9
 
 
@@ -57,10 +57,10 @@ RULES: list[Rule] = [
     Rule("wide weights", rules_weights.wide_weights),
     Rule("recurrent growth", rules_weights.recurrent_growth),
     Rule("strange option", rules_optimizer.strange_option),
+    Rule("missing warm-up", rules_optimizer.missing_warmup),
     Rule("plain depth", rules_norm.plain_depth),
     Rule("vanishing signal", rules_signal.vanishing_signal),
     Rule("small epsilon", rules_optimizer.small_epsilon),
-    Rule("missing warm-up", rules_optimizer.missing_warmup),
     Rule("fast steps", rules_optimizer.fast_steps),
     Rule("tiny steps", rules_optimizer.tiny_steps),
     Rule("best change", rules_guess.best_change, guess=True),

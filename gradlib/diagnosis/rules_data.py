@@ -16,6 +16,7 @@ LARGE = 4.0
 SMALL = 0.02
 MOST_ROWS = 20_000
 FAR = 1000.0
+FILL = 1e6
 
 
 def broken_values(patient: Patient) -> Finding | None:
@@ -73,9 +74,12 @@ def _loss_in(patient: Patient, world: Any, index: int) -> bool:
 
 
 def outlying_samples(patient: Patient) -> Finding | None:
-    """A few batches hold values far outside all others, and leaving them out cures."""
+    """A few batches hold values far outside all others, and leaving them out cures.
+
+    Values a million times the usual ones (fill values) need no cure as evidence.
+    """
     batches = patient.setup.batches
-    if not patient.ill or len(batches) < 8:
+    if len(batches) < 8:
         return None
     peaks = [
         max((float(t.abs().max()) for t in _floats(b)), default=0.0) for b in batches
@@ -84,11 +88,15 @@ def outlying_samples(patient: Patient) -> Finding | None:
     far = [i for i, peak in enumerate(peaks) if peak > FAR * max(usual, 1e-12)]
     if not far or len(far) > 0.2 * len(batches):
         return None
+    filled = min(peaks[i] for i in far) > FILL * max(usual, 1e-12)
+    if not (patient.ill or filled):
+        return None
     kept = [b for i, b in enumerate(batches) if i not in far]
     name = "those batches left out"
-    if not patient.cures(
+    cured = patient.cures(
         name, lambda setup: replace(setup, batches=kept, max_steps=setup.steps)
-    ):
+    )
+    if not (cured or filled):
         return None
     return Finding(
         "bad_data",

@@ -8,7 +8,16 @@ from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules_data import compared
 
 EXPLODED = 1e6
-NORMS = ("batchnorm", "batch_norm", "bn")
+REMEDIES = {
+    "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
+    "F.log_softmax or cross entropy on logits.",
+    "sqrt": "torch.sqrt(x + 1e-8).",
+    "norm": "torch.sqrt(x.pow(2).sum(-1) + 1e-8) instead of the norm.",
+    "std": "torch.sqrt(x.var(-1, correction=0) + 1e-8) instead of std.",
+    "exp": "torch.exp(x.clamp(max=10)).",
+    "div": "a / (b + 1e-8); with torch.where, make the denominator safe before.",
+    "pow": "x.clamp_min(1e-8).pow(p).",
+}
 
 
 def softmax_twice(patient: Patient) -> Finding | None:
@@ -82,6 +91,7 @@ def undefined_operation(patient: Patient) -> Finding | None:
                 "largest input": birth.largest_input,
             },
             0.93,
+            fix=_remedy(birth.function),
         )
     if not math.isfinite(death.loss) or not patient.course.blown:
         return None
@@ -97,4 +107,14 @@ def undefined_operation(patient: Patient) -> Finding | None:
             "loss": death.loss,
         },
         0.92,
+        fix=_remedy(death.backward),
     )
+
+
+def _remedy(operation: str) -> str:
+    """The stable form of an operation; empty, and so the cause's, if not known."""
+    name = operation.lower().strip("_")
+    for part, remedy in REMEDIES.items():
+        if part in name and "softmax" not in name:
+            return f"Use {remedy}"
+    return ""

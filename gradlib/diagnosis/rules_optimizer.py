@@ -84,7 +84,7 @@ def strange_option(patient: Patient) -> Finding | None:
     eps = [float(g["eps"]) for g in groups if "eps" in g]
     if eps and max(eps) > 1e-6:
         trials.append(("eps", "eps=1e-8", option(eps=1e-8)))
-    if any("betas" in g and tuple(g["betas"]) != (0.9, 0.999) for g in groups):
+    if any(g["betas"][0] > 0.95 or g["betas"][1] < 0.9 for g in groups if "betas" in g):
         trials.append(("betas", "betas=(0.9, 0.999)", option(betas=(0.9, 0.999))))
     if any(float(g.get("momentum") or 0) > 0.95 for g in groups):
         trials.append(("momentum", "momentum=0.9", option(momentum=0.9)))
@@ -196,6 +196,8 @@ def fast_steps(patient: Patient) -> Finding | None:
                 f"With {label} the same training learns.",
                 {"largest learning rate": rate, **compared(patient, label)},
                 0.84 if factor < 100 else 0.8,
+                fix=f"Set lr={rate / factor:.2g} instead of {rate:.2g}; or look for "
+                "it with gradlib.lr_range_test.",
             )
     if patient.setup.scheduler is not None and patient.restrained(
         "no scheduler", unscheduled
