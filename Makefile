@@ -15,7 +15,7 @@ export PYTHONHASHSEED := 0
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test site colab browser check lint audit seeds bench links readme-figure pdf matrix serve clean
+.PHONY: book test site colab browser check lint audit fuzz seeds bench links readme-figure pdf matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -65,6 +65,10 @@ matrix: $(INSTALLED)
 
 bench: $(INSTALLED)
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+# Calls every public function with 10,000 random examples, right and wrong.
+fuzz: $(INSTALLED)
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz -n 2
 
 # Looks up known vulnerabilities of every pinned version (needs pypi.org).
 audit: $(INSTALLED)

@@ -134,6 +134,7 @@ def slope(activation: ActivationLike, x: Tensor) -> Tensor:
         Tensor of the same shape.
 
     Raises:
+        TypeError: ``x`` is no floating point tensor.
         ValueError: autograd cannot differentiate the function.
 
     Example:
@@ -141,6 +142,9 @@ def slope(activation: ActivationLike, x: Tensor) -> Tensor:
         tensor([0., 1.])
     """
     f = get(activation)
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x: expected a floating point tensor, got {got}")
     with torch.inference_mode(False), torch.enable_grad():
         inputs = x.detach().clone().requires_grad_()
         outputs = f.function(inputs)

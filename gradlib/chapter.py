@@ -48,6 +48,8 @@ def begin(seed: int | None = None) -> int:
     from gradlib.plotting import use_style
 
     seed = base_seed() if seed is None else check_count(seed, "seed", least=0)
+    if seed >= 2**32:
+        raise ValueError(f"seed: expected less than 2^32, as numpy does, got {seed}")
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # libraries that use the global state
     torch.manual_seed(seed)

@@ -17,7 +17,7 @@ from gradlib.activations import (
     second_moment,
     slope_second_moment,
 )
-from gradlib.errors import check_positive
+from gradlib.errors import check_list, check_positive
 
 ZERO, INFINITY = 1e-8, 1e12  # a variance beyond them counts as 0 or infinite
 SAME = 1e-11  # relative change of a variance that counts as none
@@ -94,7 +94,8 @@ def critical_line(
         2.153 0.1510
     """
     f = get(activation)
-    points = [_critical(f, check_positive(q, "variances")) for q in variances]
+    settings = check_list(variances, "variances")
+    points = [_critical(f, check_positive(q, "variances")) for q in settings]
     return [
         point._replace(sigma_b2=max(0.0, point.sigma_b2))
         for point in points

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from gradlib.errors import check_count, check_positive
+from gradlib.errors import (
+    check_count,
+    check_function,
+    check_generator,
+    check_list,
+    check_positive,
+)
 
 _SMALL = 256
 _EXTRA = 10
@@ -53,6 +59,8 @@ def jacobian_singular_values(
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"x: expected a floating point tensor, got {got}")
+    check_function(function, "function")
+    check_generator(generator)
     x = x.detach().requires_grad_()
     with torch.enable_grad():
         y = function(x)
@@ -118,7 +126,12 @@ def sharpness(
     """
     check_count(iterations, "iterations")
     check_positive(tolerance, "tolerance")
-    items = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    check_function(loss_fn, "loss_fn")
+    check_generator(generator)
+    one = isinstance(parameters, Tensor)
+    items = [parameters] if one else check_list(parameters, "parameters")
+    if not all(isinstance(item, Tensor) for item in items):
+        raise TypeError(f"parameters: expected tensors, got {items!r:.80}")
     weights = [p for p in items if p.requires_grad]
     product = _hessian(loss_fn, weights)
     if product is None:

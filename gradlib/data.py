@@ -92,6 +92,8 @@ def mnist(
     if n is not None:
         check_count(n, "n")
     if root is not None:
+        if not isinstance(root, str | PathLike):
+            raise TypeError(f"root: expected the path of a folder, got {root!r}")
         pixels, labels = _torchvision_mnist(split, Path(root), download)
     elif download:
         raise ValueError("download: expected a root to download to, got none")

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 
 class DivergenceError(RuntimeError):
     """The loss of a training run became too large or not a number.
@@ -123,3 +125,94 @@ def check_choice(value: Any, name: str, known: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in names:
         raise ValueError(f"{name}: expected one of {', '.join(names)}; got {value!r}")
     return value
+
+
+def check_limit(value: float | None, name: str) -> float | None:
+    """Return ``value`` if it is None, a finite number > 0, or infinity.
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ValueError: ``value`` is NaN or not > 0.
+
+    Example:
+        >>> check_limit(math.inf, "diverged_above")
+        inf
+    """
+    return value if value is None or value == math.inf else check_positive(value, name)
+
+
+def check_type(kind: Any, **values: object) -> None:
+    """Refuse values that are not of a kind.
+
+    Args:
+        kind: A class, or several joined by ``|``.
+        **values: The values by the names of their arguments.
+
+    Raises:
+        TypeError: one is of another class.
+
+    Example:
+        >>> check_type(torch.Tensor, x=torch.ones(2), y=[1.0])
+        Traceback (most recent call last):
+        ...
+        TypeError: y: expected Tensor, got list
+    """
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            wanted = getattr(kind, "__name__", str(kind))
+            raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
+
+
+def check_function(value: Any, name: str) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        TypeError: ``value`` is not a function.
+
+    Example:
+        >>> check_function(0.5, "loss_fn")
+        Traceback (most recent call last):
+        ...
+        TypeError: loss_fn: expected a function, got 0.5
+    """
+    if not callable(value):
+        raise TypeError(f"{name}: expected a function, got {value!r:.80}")
+
+
+def check_list(values: Any, name: str) -> list[Any]:
+    """Return what ``values`` gives, one after the other.
+
+    Raises:
+        TypeError: ``values`` is not iterable.
+
+    Example:
+        >>> check_list(64, "widths")
+        Traceback (most recent call last):
+        ...
+        TypeError: widths: expected several values, got 64. Write [64].
+    """
+    if not isinstance(values, Iterable):
+        raise TypeError(
+            f"{name}: expected several values, got {values!r:.80}. Write [{values!r}]."
+        )
+    return list(values)
+
+
+def check_generator(generator: Any) -> None:
+    """Refuse what random numbers cannot be drawn from.
+
+    Raises:
+        TypeError: ``generator`` is neither None nor a ``torch.Generator``.
+
+    Example:
+        >>> check_generator(0)
+        Traceback (most recent call last):
+        ...
+        TypeError: generator: expected a torch.Generator or None, got 0. Write
+        torch.Generator().manual_seed(0).
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"generator: expected a torch.Generator or None, got {generator!r:.80}. "
+            "Write torch.Generator().manual_seed(0)."
+        )

@@ -18,7 +18,7 @@ from gradlib.activations import (
     second_moment,
     slope_second_moment,
 )
-from gradlib.errors import check_count, check_positive
+from gradlib.errors import check_count, check_list, check_positive
 from gradlib.quadrature import gaussian_expectation
 
 _ROUNDING = 1e-24  # a variance this far below the squared mean is no variance
@@ -133,7 +133,7 @@ def finite_width_moments(widths: Iterable[int]) -> LogNormMoments:
     References:
         Hanin and Nica 2020, https://arxiv.org/abs/1812.05994
     """
-    counts = [check_count(width, "widths") for width in widths]
+    counts = [check_count(n, "widths") for n in check_list(widths, "widths")]
     if not counts:
         raise ValueError("widths: expected the width of each hidden layer, got none")
     beta = 5 * math.fsum(1 / n for n in counts)

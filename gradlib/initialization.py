@@ -135,7 +135,10 @@ def fixup_(
     if branches is None:
         branches = getattr(model, "branches", [])
     known = set(layers.values())
-    if not branches or not all(b and known.issuperset(b) for b in branches):
+    listed = isinstance(branches, Sequence) and all(
+        isinstance(b, Sequence) and b and known.issuperset(b) for b in branches
+    )
+    if not branches or not listed:
         raise ValueError(
             "branches: expected the linear or convolutional layers of each residual "
             f"branch, got {branches!r:.80}. Build the model with residual='plain', or "

@@ -11,7 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from gradlib.errors import check_count, check_positive
+from gradlib.errors import check_count, check_function, check_positive, check_type
 
 Batch = Sequence[Any]
 Clip = Callable[[list[nn.Parameter]], object]
@@ -46,6 +46,7 @@ def groups_of_batches(
         [2, 2, 1]
     """
     check_count(size, "accumulate")
+    check_type(Iterable, batches=batches)
     if steps is not None:
         check_count(steps, "steps")
     return _groups(batches, size, steps)
@@ -108,6 +109,7 @@ def backward(
     Returns:
         Scalar tensor: the mean loss, neither scaled nor attached to a graph.
     """
+    check_function(loss_fn, "loss_fn")
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
     for inputs, targets in group:
@@ -125,8 +127,7 @@ def _to(value: Any, device: torch.device) -> Any:
 
 
 def _check_scalar(loss: Tensor) -> None:
-    if not isinstance(loss, Tensor):
-        raise TypeError(f"loss_fn: expected a tensor, got {type(loss).__name__}")
+    check_type(Tensor, loss_fn=loss)
     if loss.dim() > 0:
         raise ValueError(
             f"loss_fn: expected a mean loss, a scalar, got shape {tuple(loss.shape)}. "
@@ -144,6 +145,7 @@ def make_optimizer(
         ValueError: neither or both are given, or the optimizer does not hold a
             trainable parameter of the model.
     """
+    check_type(nn.Module, model=model)
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError(

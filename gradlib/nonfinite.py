@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from gradlib.errors import check_function
+
 _KINDS = ("", "inf", "nan")
 
 
@@ -76,6 +78,7 @@ def first_nonfinite(
         raise TypeError(
             f"model: expected a torch.nn.Module, got {type(model).__name__}"
         )
+    check_function(run, "run")
     watch = _Watch()
     with _restored(model), watch.over(model):
         loss = run()

@@ -5,11 +5,12 @@ spectral radius can be chosen.
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
 
-from gradlib.errors import check_choice, check_count, check_positive
+from gradlib.errors import check_choice, check_count, check_generator, check_positive
 from gradlib.seeding import seeded
 
 KINDS = ("rnn", "lstm", "gru")
@@ -187,6 +188,7 @@ def initialize_hidden_(
             "rnn: expected square hidden-to-hidden matrices, got a projection to "
             f"{rnn.proj_size} units. Leave proj_size at 0."
         )
+    check_generator(generator)
     radius = check_positive(spectral_radius, "spectral_radius", zero_ok=True)
     check_choice(scheme, "scheme", HIDDEN_SCHEMES)
     for name, weight in rnn.named_parameters():
@@ -240,6 +242,8 @@ def _prepare(
             f"forget_bias: expected only with kind='lstm', got {forget_bias!r} with "
             f"{type(rnn).__name__}, which has no forget gate"
         )
+    if not isinstance(forget_bias, Real) or math.isnan(forget_bias):
+        raise ValueError(f"forget_bias: expected a number, got {forget_bias!r}")
     forget = slice(rnn.hidden_size, 2 * rnn.hidden_size)
     for name, bias in rnn.named_parameters():
         if name.startswith("bias"):

@@ -149,6 +149,8 @@ def recurrent_penalty(loss: Tensor, hidden: Tensor, rnn: nn.RNN) -> Tensor:
             f"hidden: expected all hidden states, of {len(weight)} numbers each, the "
             "first output of rnn"
         )
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        raise TypeError(f"loss: expected a scalar tensor, got {loss!r:.80}")
     if loss.requires_grad and hidden.requires_grad:
         (direct,) = torch.autograd.grad(
             loss, hidden, retain_graph=True, allow_unused=True

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from gradlib.activations import ActivationLike
 from gradlib.activations import gain as recommended_gain
-from gradlib.errors import check_choice, check_positive
+from gradlib.errors import check_choice, check_generator, check_positive
 
 Model = TypeVar("Model", bound=nn.Module)
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -128,6 +128,7 @@ def initialize_(
         He et al. 2015, https://arxiv.org/abs/1502.01852
         Saxe et al. 2014, https://arxiv.org/abs/1312.6120
     """
+    check_generator(generator)
     chosen = SCHEMES[check_choice(scheme, "scheme", SCHEMES)]
     if std is not None and (gain is not None or chosen.name != "normal"):
         raise ValueError(

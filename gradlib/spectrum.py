@@ -17,7 +17,7 @@ from gradlib.activations import (
     slope,
     slope_second_moment,
 )
-from gradlib.errors import check_choice, check_count, check_positive
+from gradlib.errors import check_choice, check_count, check_list, check_positive
 from gradlib.quadrature import gaussian_expectation
 
 
@@ -75,7 +75,8 @@ def jacobian_bound(
     """
     if isinstance(weights, Tensor) and weights.ndim == 2:
         weights = [weights]
-    norms = [float(torch.linalg.matrix_norm(_matrix(w), 2)) for w in weights]
+    matrices = [_matrix(w) for w in check_list(weights, "weights")]
+    norms = [float(torch.linalg.matrix_norm(w, 2)) for w in matrices]
     if not norms:
         raise ValueError("weights: expected one matrix for each layer, got none")
     steepest = max_slope(activation)

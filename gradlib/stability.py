@@ -185,7 +185,7 @@ def noise_floor(lr: float, curvature: float, noise: float = 1.0) -> float:
     lr, curvature = check_positive(lr, "lr"), check_positive(curvature, "curvature")
     noise = check_positive(noise, "noise", zero_ok=True)
     margin = 2 - lr * curvature
-    return lr * noise**2 / (curvature * margin) if margin > 0 else math.inf
+    return lr * noise * noise / (curvature * margin) if margin > 0 else math.inf
 
 
 def squared_gradient_norm(signal: float, noise: float, batch_size: int) -> float:

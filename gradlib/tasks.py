@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gradlib.errors import check_choice, check_count, check_positive
+from gradlib.errors import check_choice, check_count, check_generator, check_positive
 
 
 def adding_problem(n: int, length: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -141,6 +141,7 @@ def heavy_tailed_noise(
         Zhang et al. 2020 (gradient noise), https://arxiv.org/abs/1912.03194
     """
     check_choice(kind, "kind", ["student", "stable"])
+    check_generator(generator)
     check_positive(scale, "scale")
     tail = check_positive(tail_index, "tail_index")
     if kind == "stable" and tail > 2:

@@ -16,7 +16,8 @@ from gradlib.errors import (
     NonFiniteGradientError,
     check_choice,
     check_count,
-    check_positive,
+    check_limit,
+    check_type,
 )
 from gradlib.history import History
 from gradlib.loop import (
@@ -111,7 +112,10 @@ def fit(
     """
     check_choice(stop_at_divergence, "stop_at_divergence", ["raise", "stop"])
     check_clip(clip)
-    limit = _check_limit(diverged_above)
+    check_type(GradientMonitor | None, monitor=monitor)
+    check_type(torch.dtype | None, autocast=autocast)
+    check_type(GradScaler | None, scaler=scaler)
+    limit = check_limit(diverged_above, "diverged_above")
     groups = groups_of_batches(batches, accumulate, steps)
     optimizer = make_optimizer(model, optimizer, lr)
     schedule = make_scheduler(scheduler, optimizer)
@@ -192,6 +196,8 @@ def accuracy(
         0.5
     """
     check_count(batch_size, "batch_size")
+    check_type(nn.Module, model=model)
+    check_type(Tensor, x=x, y=y)
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(
             f"x, y: expected as many inputs as targets, one or more, got {len(x)} "
@@ -238,9 +244,3 @@ def _exact(
         return float(checked_gradients(named)[1]), None
     except NonFiniteGradientError as error:
         return norm, error
-
-
-def _check_limit(diverged_above: float | None) -> float | None:
-    if diverged_above is None or diverged_above == math.inf:
-        return diverged_above
-    return check_positive(diverged_above, "diverged_above")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradlib.activations import ActivationLike, get
-from gradlib.errors import check_choice, check_count
+from gradlib.errors import check_choice, check_count, check_type
 from gradlib.seeding import seeded
 
 
@@ -216,9 +216,19 @@ def token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
     Returns:
         Scalar tensor, in nats.
 
+    Raises:
+        TypeError: an argument is no tensor.
+        ValueError: the shapes do not fit.
+
     Example:
         >>> loss = token_loss(torch.zeros(2, 3, 8), torch.zeros(2, 3).long())
         >>> round(loss.exp().item(), 4)
         8.0
     """
+    check_type(Tensor, logits=logits, tokens=tokens)
+    if logits.shape[:-1] != tokens.shape or not tokens.ndim:
+        raise ValueError(
+            "logits, tokens: expected shapes (batch, steps, vocab) and (batch, steps), "
+            f"got {tuple(logits.shape)} and {tuple(tokens.shape)}"
+        )
     return F.cross_entropy(logits.flatten(0, -2), tokens.flatten())

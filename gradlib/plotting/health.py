@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
+from gradlib.errors import check_list
 from gradlib.history import History
 from gradlib.plotting.layers import history_of, layers_of
 from gradlib.plotting.style import DEPTH, INK, Array, axes_or_new
@@ -100,7 +101,8 @@ def health_strip(
         )
     if axes is None:
         axes = plt.subplots(2, 2, figsize=(6.0, 5.2), sharex=True)[1].flat
-    panels = np.array([axes_or_new(ax) for ax in axes], dtype=object)
+    listed = [axes_or_new(ax) for ax in check_list(axes, "axes")]
+    panels = np.array(listed, dtype=object)
     if len(panels) != len(PANELS):
         raise ValueError(f"axes: expected four, got {len(panels)}")
     for ax, (quantity, title) in zip(panels, PANELS.items(), strict=True):

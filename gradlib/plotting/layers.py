@@ -48,6 +48,8 @@ def gradient_norm_by_layer(
         raise TypeError(f"norms: expected a dict by name, got {type(norms).__name__}")
     several = any(isinstance(value, Mapping) for value in norms.values())
     groups: Mapping[str, Any] = norms if several else {"": norms}
+    if not all(isinstance(group, Mapping) for group in groups.values()):
+        raise TypeError("norms: expected a dict by name for each label, got a number")
     ax = axes_or_new(ax)
     ax.set_yscale("log")
     for k, (label, group) in enumerate(groups.items()):
@@ -128,6 +130,8 @@ def norm_heatmap(
         rasterized=True,
     )
     if limits is not None:
+        if len(as_array(limits, "limits")) != 2:
+            raise ValueError(f"limits: expected two exponents of ten, got {limits}")
         mesh.set_clim(*limits)
     told = quantity.replace("_", " ")
     ax.figure.colorbar(mesh, ax=ax, label=label or rf"$\log_{{10}}$ {told}")

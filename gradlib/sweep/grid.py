@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradlib.activations import ActivationLike
-from gradlib.errors import check_count, check_positive
+from gradlib.errors import check_count, check_function, check_limit, check_positive
 from gradlib.initialization import initialize_
 from gradlib.loop import Batch, LossFunction, groups_of_batches
 from gradlib.seeding import seeded
@@ -83,8 +83,8 @@ def sweep(
     if check_positive(momentum, "momentum", zero_ok=True) >= 1:
         raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
     bound = math.inf if max_norm is None else check_positive(max_norm, "max_norm")
-    if diverged_above is not None and diverged_above != math.inf:
-        check_positive(diverged_above, "diverged_above")
+    check_limit(diverged_above, "diverged_above")
+    check_function(loss_fn, "loss_fn")
     rates = [check_positive(lr, "lrs", zero_ok=True) for lr in _some(lrs, "lrs")]
     draws = [check_count(seed, "seeds", least=0) for seed in _some(seeds, "seeds")]
     starts = _labelled(schemes)
@@ -153,7 +153,7 @@ def build(
     """
     if isinstance(model, nn.Module) or not callable(model):
         raise TypeError(_WANTED.format(type(model).__name__))
-    with seeded(seed):
+    with seeded(check_count(seed, "seed", least=0)):
         made = model()
     if not isinstance(made, nn.Module):
         raise TypeError(_WANTED.format(f"one that makes {type(made).__name__}"))
@@ -166,6 +166,7 @@ def build(
     if isinstance(start, str):
         initialize_(made, start, activation=activation, generator=generator)
     elif start is not None:
+        check_function(start, "start")
         start(made, generator=generator)
     return made.train()
 

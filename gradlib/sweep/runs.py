@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from gradlib.errors import check_type
 from gradlib.loop import LossFunction
 from gradlib.sweep.result import Member
 
@@ -48,7 +49,9 @@ class Runs:
         x, y = x.to(self.rates.device), y.to(self.rates.device)
 
         def loss_of(weights: State, buffers: State) -> Tensor:
-            return loss_fn(functional_call(self.model, (weights, buffers), (x,)), y)
+            loss = loss_fn(functional_call(self.model, (weights, buffers), (x,)), y)
+            check_type(Tensor, loss_fn=loss)
+            return loss
 
         try:
             losses = vmap(loss_of, randomness="different")(self.weights, self.buffers)

@@ -1,0 +1,19 @@
+"""How many examples hypothesis draws: ``HYPOTHESIS_PROFILE`` chooses.
+
+``ci`` always draws the same ones, so that a red test is red for everyone; ``fuzz``
+draws many at random and keeps those that failed in ``.hypothesis``.
+"""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+settings.register_profile(
+    "ci", max_examples=200, deadline=None, derandomize=True, suppress_health_check=SLOW
+)
+settings.register_profile(
+    "fuzz", max_examples=10_000, deadline=None, suppress_health_check=SLOW
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -1,0 +1,349 @@
+"""Training, watching, sweeping, diagnosing; data; and what chapters call."""
+
+import contextlib
+import io
+import os
+import tempfile
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from unittest import mock
+
+import torch
+from hypothesis import strategies as st
+from kinds import (
+    BATCHES,
+    FLAG,
+    GENERATOR,
+    INF,
+    KINDS_OF_NET,
+    NAN,
+    NETWORK,
+    NO_BATCHES,
+    NO_MODEL,
+    PAIR,
+    PAIRS,
+    SIZE_OF_GRADIENT,
+    SMALL_SEED,
+    TEXT,
+    Entry,
+    Kind,
+    choice,
+    count,
+    entry,
+    network,
+    pair,
+    positive,
+    refused,
+)
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradlib import chapter, data, tasks
+from gradlib.clip import clip_norm_, normalize_
+from gradlib.diagnosis import diagnose, diagnose_history
+from gradlib.errors import DivergenceError
+from gradlib.history import History
+from gradlib.monitor import GradientMonitor
+from gradlib.range_test import lr_range_test
+from gradlib.sweep import build, sweep
+from gradlib.training import accuracy, fit
+
+NO_TRAINABLE = (*NO_MODEL, nn.ReLU())
+RATES = [0.0, 1e-6, 0.1, 10.0, 1e30]
+NO_RATE = (-1.0, NAN, INF, "1", [1.0])
+CLIP = Kind(
+    st.sampled_from([None, partial(clip_norm_, max_norm=1.0), normalize_]),
+    (1.0, "norm"),
+)
+LOSS = Kind(
+    st.just(cross_entropy),
+    (7, None, lambda x, y: 7.0, lambda x, y: x.sum(dim=1)),
+)
+LIMIT = Kind(st.sampled_from([None, 1e-3, 10.0, INF]), (0.0, -1.0, NAN, "1", [1.0]))
+
+
+def optimizer_or_rate(name: str, lr: float) -> dict[str, object]:
+    made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+    return {"optimizer": made.get(name), "lr": lr}
+
+
+def watched(
+    model: nn.Module, batch: tuple[Tensor, Tensor], steps: int, **settings: object
+) -> None:
+    with GradientMonitor(model, **settings) as monitor:
+        for _ in range(steps):
+            model.zero_grad()
+            loss = cross_entropy(model(batch[0]), batch[1])
+            loss.backward()
+            monitor.log(loss)
+    assert len(monitor.history) >= 1
+
+
+VALUES = st.floats() | st.integers(-(10**6), 10**6)
+NAMES = st.sampled_from(["loss", "accuracy", "gradient_norm/0.weight", "梯度"])
+ROWS = st.lists(st.dictionaries(NAMES, VALUES, min_size=1), min_size=1, max_size=4)
+
+
+def recorded(rows: list[dict[str, float]], diverged_at: int | None = None) -> History:
+    history = History(diverged_at)
+    for step, row in enumerate(rows):
+        history.append(2 * step, **row)
+    return history
+
+
+def history_of(rows: list[dict[str, float]], table_rows: int, column: object) -> None:
+    """All that a history does; what is written can be read again."""
+    history = recorded(rows)
+    history.append(100, column=column)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.json"
+        history.save(path)
+        again = History.load(path)
+    assert str(again.to_dict()) == str(history.to_dict())
+    assert history.table(table_rows)
+    assert all(history.recorded(name) for name in history.columns)
+    history.layers("gradient_norm")
+
+
+RUN = st.lists(
+    st.fixed_dictionaries(
+        {"loss": st.floats(), "gradient_norm": st.floats(0, 1e30)},
+        optional={
+            "gradient_norm/0.weight": st.floats(0, 1e30),
+            "update_ratio/0.weight": st.floats(0, 1e3),
+        },
+    ),
+    min_size=1,
+    max_size=8,
+).map(recorded)
+
+
+def training(
+    kind: str, seed: int, size: float | None, rate: float, scale: float
+) -> dict[str, object]:
+    model = network(kind, seed, size, True, False)
+    return {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=rate),
+        "batches": [pair(4, seed + k, scale) for k in range(2)],
+    }
+
+
+TINY = partial(nn.Linear, 3, 2)
+
+
+def made(data_pair: tuple[Tensor, Tensor], batch_size: int, **settings: object) -> None:
+    assert list(islice(data.batches(*data_pair, batch_size, **settings), 3))
+
+
+def with_seed_text(text: str) -> None:
+    with mock.patch.dict(os.environ, {"GRADLIB_SEED": text}):
+        chapter.base_seed()
+
+
+def quiet(function: object, *arguments: object, **settings: object) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        function(*arguments, **settings)
+
+
+def claimed(value: float, above: float, below: float) -> None:
+    quiet(chapter.claim, "a claim", value, above=above, below=below)
+
+
+TABLE: dict[str, Entry] = {
+    "training.fit": entry(
+        fit,
+        joint=st.builds(
+            optimizer_or_rate,
+            st.sampled_from(["rate", "sgd", "adam"]),
+            st.sampled_from(RATES),
+        ),
+        model=Kind(NETWORK, NO_TRAINABLE),
+        batches=BATCHES,
+        lr=refused(*NO_RATE),
+        optimizer=refused(7, "sgd", lambda parameters, lr: 7),
+        loss_fn=LOSS,
+        steps=count(1, 3).or_none(),
+        clip=CLIP,
+        scheduler=Kind(
+            st.sampled_from(
+                [None, partial(torch.optim.lr_scheduler.StepLR, step_size=1)]
+            ),
+            (7, "step"),
+        ),
+        accumulate=count(1, 1),
+        monitor=Kind(st.none(), (7, "monitor")),
+        autocast=Kind(st.sampled_from([None, torch.bfloat16]), ("float16", 7)),
+        scaler=Kind(st.none(), (7, "scaler")),
+        stop_at_divergence=choice("raise", "stop"),
+        diverged_above=LIMIT,
+        errors=(DivergenceError,),
+        changes=("weights", "gradients to None", "random state"),
+    ),
+    "training.accuracy": entry(
+        accuracy,
+        joint=st.builds(lambda batch: {"x": batch[0], "y": batch[1]}, PAIR),
+        model=Kind(NETWORK, NO_MODEL),
+        x=refused(7, None, torch.zeros(0, 3), torch.zeros(99, 3)),
+        y=refused(7, None, torch.zeros(99)),
+        batch_size=count(1, 10),
+    ),
+    "range_test.lr_range_test": entry(
+        lr_range_test,
+        model=Kind(NETWORK, NO_TRAINABLE),
+        batches=BATCHES,
+        optimizer=Kind(
+            st.sampled_from([torch.optim.SGD, torch.optim.Adam]),
+            (7, "sgd", lambda parameters: 7),
+        ),
+        loss_fn=LOSS,
+        lr_min=positive(1e-6, 1e-3),
+        lr_max=positive(1e-2, 1e6),
+        steps=count(2, 4),
+        clip=CLIP,
+        errors=(DivergenceError,),
+    ),
+    "monitor.GradientMonitor": entry(
+        watched,
+        joint=st.builds(
+            lambda every, times: {"every": every, "updates_every": every * times},
+            st.integers(1, 2),
+            st.integers(1, 2),
+        ),
+        model=Kind(NETWORK, NO_TRAINABLE),
+        batch=Kind(PAIR),
+        steps=Kind(st.integers(1, 4)),
+        every=refused(0, -1, 1.5, "1", None),
+        updates_every=refused(0, -1, 1.5, "1"),
+        activations=FLAG,
+        changes=("weights", "gradients to None", "random state"),
+    ),
+    "history.History": entry(
+        history_of,
+        rows=Kind(ROWS),
+        table_rows=count(2, 5),
+        column=Kind(VALUES, ("1", None, [1.0], torch.ones(2))),
+        named={"table_rows": "rows"},
+    ),
+    "sweep.grid.build": entry(
+        build,
+        model=Kind(st.just(TINY), (7, None, nn.Linear(3, 2), lambda: 7, nn.ReLU)),
+        seed=count(0, 2**40),
+        start=Kind(st.sampled_from([None, "he", "xavier"]), ("no such name", 7)),
+        activation=Kind(st.sampled_from(["relu", "tanh"])),
+        named={"start": "scheme"},
+    ),
+    "sweep.grid.sweep": entry(
+        sweep,
+        model=Kind(st.just(TINY), (7, None, nn.Linear(3, 2), lambda: 7, nn.ReLU)),
+        batches=Kind(PAIRS, NO_BATCHES),
+        lrs=Kind(
+            st.lists(st.sampled_from(RATES), min_size=1, max_size=2, unique=True),
+            ([], 0.1, [0.1, 0.1], [-1.0], ["1"], None),
+        ),
+        seeds=Kind(
+            st.lists(SMALL_SEED, min_size=1, max_size=2, unique=True),
+            ([], 1, [1, 1], [-1], [1.5], None),
+        ),
+        schemes=Kind(
+            st.sampled_from([None, ["he"], {"mine": "xavier"}]),
+            ([], "he", ["no such name"], 7),
+        ),
+        steps=count(1, 3).or_none(),
+        loss_fn=LOSS,
+        momentum=Kind(st.floats(0, 0.99), (1.0, -0.1, NAN, "1", None)),
+        max_norm=positive().or_none(),
+        diverged_above=LIMIT,
+        named={"schemes": "scheme(s)?"},
+        slow=2,
+    ),
+    "diagnosis.diagnose": entry(
+        diagnose,
+        joint=st.builds(
+            training,
+            KINDS_OF_NET,
+            SMALL_SEED,
+            SIZE_OF_GRADIENT,
+            st.sampled_from([0.0, 0.1, 1e3]),
+            st.sampled_from([1.0, 1e4, NAN]),
+        ),
+        model=refused(*NO_TRAINABLE),
+        optimizer=refused(7, None, "sgd", torch.optim.SGD),
+        batches=refused(*NO_BATCHES),
+        loss_fn=Kind(st.just(cross_entropy), (7, None, "loss")),
+        clip=Kind(st.sampled_from([None, 1.0, normalize_]), (0.0, -1.0, "norm")),
+        scheduler=Kind(st.none(), (7, "step")),
+        max_steps=Kind(st.integers(1, 3), count(1, 3).or_none().bad),
+        slow=20,
+    ),
+    "diagnosis.past.diagnose_history": entry(
+        diagnose_history, history=Kind(RUN, (7, None, [], History()))
+    ),
+    "data.mnist": entry(
+        data.mnist,
+        split=choice("train", "test"),
+        n=Kind(st.none() | st.integers(1, 1000), (0, -1, 1.5, "2", 10**6)),
+        pool=Kind(st.sampled_from([1, 2, 4, 7, 14]), (0, 3, 1.5, "2", None)),
+        root=Kind(st.none(), (7,)),
+        slow=4,
+    ),
+    "data.batches": entry(
+        made,
+        data_pair=Kind(PAIR),
+        batch_size=Kind(st.integers(1, 2), (0, -1, 1.5, "2", None, 99)),
+        seed=count(0, 2**40),
+        epochs=count(1, 2).or_none(),
+        drop_last=FLAG,
+    ),
+    "tasks.adding_problem": entry(
+        tasks.adding_problem, n=count(1, 4), length=count(2, 9), seed=count(0, 2**40)
+    ),
+    "tasks.copy_task": entry(
+        tasks.copy_task,
+        n=count(1, 4),
+        delay=count(1, 5),
+        memory=count(1, 4),
+        symbols=count(1, 9),
+        seed=count(0, 2**40),
+    ),
+    "tasks.heavy_tailed_noise": entry(
+        tasks.heavy_tailed_noise,
+        size=Kind(
+            st.integers(0, 5) | st.lists(st.integers(0, 3), max_size=3),
+            (-1, 1.5, "2", None, [-1], [1.5]),
+        ),
+        tail_index=Kind(st.floats(0.1, 2.0), positive().bad),
+        kind=choice("student", "stable"),
+        scale=positive(),
+        generator=GENERATOR,
+    ),
+    "chapter.base_seed": entry(
+        with_seed_text,
+        text=Kind(st.integers(0, 2**63).map(str), ("", "-1", "1.5", "one", "²")),
+        named={"text": "GRADLIB_SEED"},
+    ),
+    "chapter.begin": entry(
+        chapter.begin,
+        seed=Kind(st.none() | st.integers(0, 2**32 - 1), (-1, 1.5, "1", 2**80)),
+        changes=("random state", "style"),
+    ),
+    "chapter.say": entry(partial(quiet, chapter.say), text=TEXT),
+    "chapter.versions": entry(partial(quiet, chapter.versions)),
+    "chapter.table": entry(
+        partial(quiet, chapter.table),
+        header=Kind(st.just(["a", "b"])),
+        rows=Kind(
+            st.lists(st.tuples(VALUES, TEXT.good), max_size=3),
+            ([[1]], [[1, 2, 3]]),
+        ),
+        named={"rows": "row"},
+    ),
+    "chapter.claim": entry(
+        claimed,
+        value=Kind(st.floats(0, 1)),
+        above=Kind(st.floats(-1, 0.5), (2.0, NAN)),
+        below=Kind(st.floats(1, 2), (-2.0, NAN)),
+        errors=(AssertionError,),
+    ),
+}

@@ -1,0 +1,124 @@
+"""Every public function, with right and with wrong arguments.
+
+Right arguments give a result, or an error that the docstring names. Wrong ones raise
+``ValueError`` or ``TypeError`` with a message that names the argument. Either way
+the caller's gradients, hooks, modes and random state are as before.
+
+``make fuzz`` draws 10,000 examples of each function, at random; as part of the tests
+it is 200, always the same ones.
+"""
+
+import importlib
+import inspect
+import re
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from kinds import Entry
+from laws import unchanged
+from table_gradients import TABLE as GRADIENTS
+from table_models import TABLE as MODELS
+from table_plots import TABLE as PLOTS
+from table_runs import TABLE as RUNS
+from table_theory import TABLE as THEORY
+
+import gradlib
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = {**GRADIENTS, **MODELS, **PLOTS, **RUNS, **THEORY}
+WRONG = (ValueError, TypeError)
+
+
+def documented_modules() -> list[ModuleType]:
+    text = (ROOT / "api.md").read_text("utf8")
+    names = re.findall(r"automodule:: (\S+)", text)
+    return [gradlib, *map(importlib.import_module, names)]
+
+
+def is_checked(value: Any) -> bool:
+    """Functions, and classes that take arguments from a reader."""
+    if inspect.isfunction(value):
+        return True
+    if not inspect.isclass(value) or value.__module__.startswith("gradlib.") is False:
+        return False
+    holds = issubclass(value, (tuple, Exception, torch.nn.Module))
+    return not (holds or hasattr(value, "__dataclass_fields__") or is_protocol(value))
+
+
+def is_protocol(value: type) -> bool:
+    return bool(getattr(value, "_is_protocol", False))
+
+
+def public() -> dict[str, Any]:
+    """Public functions and classes by module and name."""
+    found = {}
+    for module in documented_modules():
+        names = getattr(module, "__all__", None)
+        for name in names or [n for n in vars(module) if not n.startswith("_")]:
+            value = getattr(module, name)
+            home = getattr(value, "__module__", "") or ""
+            if not home.startswith("gradlib") or not is_checked(value):
+                continue
+            if names is None and home != module.__name__:
+                continue
+            found[f"{home.removeprefix('gradlib.')}.{name}"] = value
+    return found
+
+
+def test_every_public_function_is_in_the_table() -> None:
+    assert sorted(public()) == sorted(TABLE)
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_figure() -> Any:
+    torch.set_num_threads(1)
+    matplotlib.use("Agg")
+    style = dict(matplotlib.rcParams)
+    yield
+    plt.close("all")
+    matplotlib.rcParams.update(style)
+
+
+def names(error: Exception, name: str) -> bool:
+    return bool(re.search(rf"\b({name})\b", str(error)))
+
+
+def check(entry: Entry, data: st.DataObject) -> None:
+    arguments = dict(data.draw(entry.good, label="arguments"))
+    wrong = None
+    if entry.bad and data.draw(st.integers(0, entry.slow), label="wrong if not 0"):
+        wrong = data.draw(st.sampled_from(sorted(entry.bad)))
+    if wrong is not None:
+        arguments[wrong] = data.draw(st.sampled_from(entry.bad[wrong]), label=wrong)
+    with warnings.catch_warnings(), unchanged(arguments.values(), entry.changes):
+        warnings.simplefilter("ignore")
+        try:
+            entry.call(**arguments)
+        except entry.errors:
+            return
+        except WRONG as error:
+            if wrong is None or not names(error, entry.named.get(wrong, wrong)):
+                raise
+            return
+        finally:
+            plt.close("all")
+    assert wrong is None, f"took {wrong}={arguments[wrong]!r}"
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_fuzz(name: str) -> None:
+    entry = TABLE[name]
+
+    @given(st.data())
+    def examples(data: st.DataObject) -> None:
+        check(entry, data)
+
+    examples()
