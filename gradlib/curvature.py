@@ -12,6 +12,7 @@ from gradlib.errors import (
     check_generator,
     check_list,
     check_positive,
+    check_type,
 )
 
 _SMALL = 256
@@ -128,10 +129,11 @@ def sharpness(
     check_positive(tolerance, "tolerance")
     check_function(loss_fn, "loss_fn")
     check_generator(generator)
-    one = isinstance(parameters, Tensor)
-    items = [parameters] if one else check_list(parameters, "parameters")
-    if not all(isinstance(item, Tensor) for item in items):
-        raise TypeError(f"parameters: expected tensors, got {items!r:.80}")
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    items: list[Tensor] = check_list(parameters, "parameters")
+    for item in items:
+        check_type(Tensor, parameters=item)
     weights = [p for p in items if p.requires_grad]
     product = _hessian(loss_fn, weights)
     if product is None:
