@@ -560,7 +560,7 @@ FROZEN = network().requires_grad_(False)
             network(),
             {"lr": 0.1, "loss_fn": lambda outputs, y: 1.0},
             TypeError,
-            "loss_fn: expected a tensor, got float",
+            "loss_fn: expected Tensor, got float",
         ),
         (FROZEN, {"lr": 0.1}, ValueError, "at least one trainable parameter"),
         (nn.Tanh(), {"lr": 0.1}, ValueError, "got Tanh without any"),
