@@ -67,7 +67,10 @@ def say(text: str) -> None:
     """
     from IPython.display import Markdown, display
 
-    display(Markdown(text))  # type: ignore[no-untyped-call]
+    # Markdown(text) would open a file or an address of that name.
+    shown = Markdown()  # type: ignore[no-untyped-call]
+    shown.data = text
+    display(shown)  # type: ignore[no-untyped-call]
 
 
 def versions() -> None:
