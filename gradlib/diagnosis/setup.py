@@ -133,7 +133,8 @@ def build(
         raise TypeError(f"{given[0]}: expected a callable, got {ways[given[0]]!r}")
     if scheduler is not None and not callable(getattr(scheduler, "step", scheduler)):
         raise TypeError(f"scheduler: expected a callable, got {type(scheduler)}")
-    if clip is not None and not callable(clip) and not float(clip) > 0:
+    is_norm = hasattr(clip, "__float__") and float(clip) > 0
+    if clip is not None and not callable(clip) and not is_norm:
         raise ValueError(f"clip: expected a norm > 0 or a callable, got {clip!r}")
     if max_steps is not None and (not isinstance(max_steps, int) or max_steps < 1):
         raise ValueError(f"max_steps: expected a whole number >= 1, got {max_steps!r}")
