@@ -9,6 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any, ClassVar
 
+from gradlib.errors import check_function, check_list
 from gradlib.plotting.frames import Draw, Frames, draw_frames
 
 LIMIT = 150_000
@@ -77,7 +78,7 @@ class SliderFigure:
             raise TypeError(
                 f"draw: expected a function (value, ax), got {type(draw).__name__}"
             )
-        values = list(values)
+        values = check_list(values, "values")
         if len(values) < 2:
             raise ValueError(f"values: expected two or more, got {values}")
         first = _position(values[0] if start is None else start, values)
@@ -85,6 +86,7 @@ class SliderFigure:
         if text is None:
             texts = [_written(value, unit) for value in values]
         else:
+            check_function(text, "text")
             texts = [_words(text(value), "text") for value in values]
         if callable(alt):
             alts = [_words(alt(value), "alt") for value in values]

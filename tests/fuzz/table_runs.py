@@ -232,7 +232,7 @@ TABLE: dict[str, Entry] = {
         seed=count(0, 2**40),
         start=Kind(st.sampled_from([None, "he", "xavier"]), ("no such name", 7)),
         activation=Kind(st.sampled_from(["relu", "tanh"])),
-        named={"start": "scheme"},
+        named={"start": "scheme|start"},
     ),
     "sweep.grid.sweep": entry(
         sweep,

@@ -223,7 +223,7 @@ TABLE: dict[str, Entry] = {
             ([], *([m] for m in NO_MATRIX), 7, None),
         ),
         activation=ACTIVATION,
-        named={"weights": "weight"},
+        named={"weights": "weights?"},
     ),
     "spectrum.singular_value_variance": entry(
         spectrum.singular_value_variance,
