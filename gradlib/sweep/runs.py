@@ -106,7 +106,8 @@ class Runs:
 def _norms(stacked: Tensor) -> Tensor:
     """The norm of each run, without a copy of a tensor that lies transposed."""
     rows = stacked.unsqueeze(-1)
-    return torch.linalg.vector_norm(rows, dim=tuple(range(1, rows.dim())))
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=tuple(range(1, rows.dim())))
+    return norms
 
 
 def _taken(stacked: Tensor, runs: Tensor) -> Tensor:
