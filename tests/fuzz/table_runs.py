@@ -270,7 +270,7 @@ TABLE: dict[str, Entry] = {
         ),
         model=refused(*NO_TRAINABLE),
         optimizer=refused(7, None, "sgd", torch.optim.SGD),
-        batches=refused(*NO_BATCHES),
+        batches=refused([], 7, None, [1]),
         loss_fn=Kind(st.just(cross_entropy), (7, None, "loss")),
         clip=Kind(st.sampled_from([None, 1.0, normalize_]), (0.0, -1.0, "norm")),
         scheduler=Kind(st.none(), (7, "step")),
