@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from gradlib.errors import check_list
 from gradlib.gradients import (
     Parameters,
     checked_gradients,
@@ -200,7 +201,9 @@ def _changes(model: nn.Module, before: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _direction(gradient: Tensor | Iterable[Tensor], name: str) -> Tensor:
-    tensors = [gradient] if isinstance(gradient, Tensor) else list(gradient)
+    if isinstance(gradient, Tensor):
+        gradient = [gradient]
+    tensors: list[Tensor] = check_list(gradient, name)
     if not tensors or not all(isinstance(t, Tensor) for t in tensors):
         raise ValueError(f"{name}: expected one or more tensors, got {gradient!r:.80}")
     vector = torch.cat([t.detach().to_dense().double().flatten() for t in tensors])

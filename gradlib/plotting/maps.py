@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from gradlib.errors import check_positive
+from gradlib.errors import check_list, check_positive
 from gradlib.plotting.style import DARK_MARK, LIGHT_MARK, MUTED, as_array, axes_or_new
 
 # From vanishing (blue) over stable (white) to exploding (red).
@@ -132,7 +132,7 @@ def confusion_matrix(
             "counts: expected a square matrix of numbers >= 0, "
             f"got shape {counts.shape}, least {counts.min()}, largest {counts.max()}"
         )
-    names = list(range(size)) if names is None else list(names)
+    names = check_list(range(size) if names is None else names, "names")
     if len(names) != size:
         raise ValueError(f"names: expected {size}, one a class, got {len(names)}")
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

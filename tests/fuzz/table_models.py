@@ -227,7 +227,7 @@ TABLE: dict[str, Entry] = {
         classes=SMALL,
         norm=FLAG,
         changes=("random state",),
-        slow=100,
+        slow=300,
     ),
     "vision.resnet18": entry(
         vision.resnet18,

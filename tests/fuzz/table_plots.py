@@ -69,6 +69,7 @@ TABLE: dict[str, Entry] = {
         scale=positive(),
         xlabel=TEXT,
         ax=AX,
+        slow=20,
     ),
     "plotting.bars.waterfall": entry(
         plotting.waterfall,
