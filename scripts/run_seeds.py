@@ -1,91 +1,216 @@
 #!/usr/bin/env python3
 """Run every chapter under several base seeds and print how each claim fared.
 
-    python scripts/run_seeds.py --seeds 5 [chapter ...]
+    python scripts/run_seeds.py [--seeds 10] [--jobs 2] [--record] [chapter ...]
 
-Two chapters run at a time, with one thread each. The exit code is 1 if a chapter
-raised or a claim failed under any seed.
+Two chapters run at a time, unless ``--jobs`` says otherwise, with one thread each. The
+margin of a claim is its distance to the nearest bound: over half the width of a band,
+else over the size of the bound; below zero where the claim failed. Claims that are
+plain assertions have none. With ``--record``, the result is kept in
+``recorded/claims.json``, from which the book's page on claims is made. The exit code
+is 1 if a chapter raised or a claim failed under any seed.
 """
 
 import argparse
 import json
+import math
 import os
-import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+from recording import RECORDS, record
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "_ext"))
+
+from recorded import code_hash  # noqa: E402
+
 CHAPTERS = ROOT / "chapters"
-RUN = (
-    "import sys, nbformat, nbclient; path = sys.argv[1]; "
-    "nbclient.NotebookClient(nbformat.read(path, 4), timeout=300, "
-    "resources={'metadata': {'path': sys.argv[2]}}).execute()"
-)
+TIMEOUT = 600
+ASSERTIONS = "plain assertions"
 
 
-def run(name: str, seed: int) -> tuple[str, int, list[dict], str]:
-    """Run one chapter; return its name, seed, logged claims, and error if any."""
+@dataclass(frozen=True)
+class Outcome:
+    """A claim, or the plain assertions of a cell, under one seed."""
+
+    section: str
+    claim: str
+    holds: bool
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One chapter under one seed."""
+
+    name: str
+    seed: int
+    seconds: float
+    outcomes: list[Outcome]
+    errors: list[str]
+
+
+def margin(record: dict[str, Any]) -> float:
+    """Distance to the nearest bound, as a share; negative outside.
+
+    Example:
+        >>> margin({"value": 3.0, "above": 2.0, "below": 6.0})
+        0.5
+        >>> margin({"value": 20.0, "above": 10.0, "below": math.inf})
+        1.0
+    """
+    value, above, below = (record[key] for key in ("value", "above", "below"))
+    if math.isinf(below):
+        return (value - above) / (abs(above) or 1.0)
+    if math.isinf(above):
+        return (below - value) / (abs(below) or 1.0)
+    return min(value - above, below - value) / ((below - above) / 2)
+
+
+def chapter(name: str) -> Path:
+    return CHAPTERS / f"{name}.ipynb"
+
+
+def sections(notebook: NotebookNode) -> list[str]:
+    """The heading above each cell."""
+    found, heading = [], ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            lines = cell.source.splitlines()
+            heading = next((li[3:] for li in lines if li.startswith("## ")), heading)
+        found.append(heading)
+    return found
+
+
+def run(name: str, seed: int) -> Run:
+    """Run all cells of a chapter, also those after a claim that failed."""
+    notebook = nbformat.read(chapter(name), as_version=4)
+    headings = sections(notebook)
+    outcomes: list[Outcome] = []
+    errors: list[str] = []
+    start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "claims.jsonl"
+
+        def collect(cell: NotebookNode, cell_index: int, **_: object) -> None:
+            heading = headings[cell_index]
+            records = []
+            if log.exists():
+                records = [json.loads(x) for x in log.read_text("utf8").splitlines()]
+                log.unlink()
+            outcomes.extend(
+                Outcome(heading, r["claim"], r["holds"], margin(r)) for r in records
+            )
+            raised = [out for out in cell.outputs if out.output_type == "error"]
+            errors.extend(f"{heading}: {out.ename}: {out.evalue}" for out in raised)
+            reached = all(r["holds"] for r in records)
+            claims = "claims" in cell.metadata.get("tags", [])
+            if claims and "assert " in cell.source and reached:
+                outcomes.append(Outcome(heading, ASSERTIONS, not raised))
+
+        client = NotebookClient(
+            notebook,
+            timeout=TIMEOUT,
+            allow_errors=True,
+            on_cell_executed=collect,
+            resources={"metadata": {"path": str(CHAPTERS)}},
+        )
         environment = os.environ | {
             "GRADLIB_SEED": str(seed),
             "GRADLIB_CLAIMS": str(log),
             "OMP_NUM_THREADS": "1",
         }
         environment.pop("MPLBACKEND", None)
-        done = subprocess.run(
-            [sys.executable, "-c", RUN, str(CHAPTERS / f"{name}.ipynb"), str(CHAPTERS)],
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        lines = log.read_text("utf8").splitlines() if log.exists() else []
-    error = done.stderr if done.returncode else ""
-    return name, seed, [json.loads(line) for line in lines], error
+        client.execute(env=environment)
+    return Run(name, seed, time.monotonic() - start, outcomes, errors)
 
 
-def margin(record: dict) -> float:
-    """Distance to the nearest bound, over the size of that bound (or of 1)."""
-    bounds = [b for b in (record["above"], record["below"]) if abs(b) != float("inf")]
-    signs = {record["above"]: 1, record["below"]: -1}
-    return min(signs[b] * (record["value"] - b) / max(abs(b), 1e-12) for b in bounds)
+def summarize(runs: list[Run]) -> list[list[str]]:
+    """Section, claim, how often it held, smallest margin; in the chapter's order."""
+    found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in (outcome for each in runs for outcome in each.outcomes):
+        found[outcome.section, outcome.claim].append(outcome)
+    rows = []
+    for (section, claim), outcomes in found.items():
+        margins = [o.margin for o in outcomes if o.margin is not None]
+        held = f"{sum(o.holds for o in outcomes)}/{len(outcomes)}"
+        rows.append([section, claim, held, written(min(margins, default=None))])
+    return rows
+
+
+def written(margin: float | None) -> str:
+    """A margin as a reader reads it.
+
+    Example:
+        >>> written(0.256), written(12.0), written(None)
+        ('26 %', 'over 1000 %', '')
+    """
+    if margin is None:
+        return ""
+    return "over 1000 %" if margin > 10 else f"{margin:.0%}".replace("%", " %")
+
+
+def show(name: str, runs: list[Run], rows: list[list[str]]) -> None:
+    seconds = [each.seconds for each in runs]
+    print(f"\n{name}: {min(seconds):.0f} to {max(seconds):.0f} s a run")
+    for section, claim, held, least in rows:
+        print(f"  {held:>8} {least:>12}  {claim}  [{section}]")
+    for each in runs:
+        for error in each.errors:
+            print(f"  seed {each.seed}: {error}")
+    sys.stdout.flush()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=5, help="base seeds 0 to N-1")
+    parser.add_argument("--seeds", type=int, default=10, help="base seeds 0 to N-1")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--record", action="store_true", help="keep the result")
     parser.add_argument("chapters", nargs="*", help="names; by default all of them")
     options = parser.parse_args()
-    known = sorted(path.stem for path in CHAPTERS.glob("*.ipynb"))
+    for option in ("seeds", "jobs"):
+        if (got := getattr(options, option)) < 1:
+            parser.error(f"--{option}: expected at least 1, got {got}")
+    known = sorted(p.stem for p in CHAPTERS.glob("*.ipynb") if p.stem != "template")
     names = options.chapters or known
     unknown = set(names) - set(known)
     if unknown:
         parser.error(f"unknown chapter {sorted(unknown)}; expected {known}")
-    jobs = [(name, seed) for name in names for seed in range(options.seeds)]
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda job: run(*job), jobs))
-
-    claims: dict[tuple[str, str], list[dict]] = defaultdict(list)
     broken = 0
-    for name, seed, records, error in results:
-        for record in records:
-            claims[name, record["claim"]].append(record)
-        if error:
-            broken += 1
-            print(f"{name}, seed {seed}: {error.strip().splitlines()[-1]}")
-    print(f"{'chapter':18} {'claim':52} {'held':>7} {'smallest margin':>16}")
-    for (name, claim), records in claims.items():
-        held = sum(record["holds"] for record in records)
-        least = min(map(margin, records))
-        share = f"{held}/{len(records)}"
-        print(f"{name:18} {claim[:52]:52} {share:>7} {least:>15.1%}")
-    print(f"{len(jobs) - broken} of {len(jobs)} runs held every claim")
-    return bool(broken)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        jobs = {
+            name: [pool.submit(run, name, seed) for seed in range(options.seeds)]
+            for name in names
+        }
+        for name, futures in jobs.items():
+            runs = [future.result() for future in futures]
+            rows = summarize(runs)
+            show(name, runs, rows)
+            broken += sum(bool(each.errors) for each in runs)
+            if options.record:
+                record(
+                    RECORDS / "claims.json",
+                    name,
+                    f"make seeds CHAPTERS={name}",
+                    ["section", "claim", "held", "smallest margin"],
+                    rows,
+                    code_hash(chapter(name)),
+                )
+    total = len(names) * options.seeds
+    print(f"\n{total - broken} of {total} runs held every claim")
+    return int(broken > 0)
 
 
 if __name__ == "__main__":
