@@ -33,7 +33,6 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 2
 PACKAGE = "gradlib"
 ALSO_USED = ("torchvision", "ipython", "ipykernel", "matplotlib-inline")
 GUARD = Path(__file__).with_name("chapter_guard.py")
@@ -103,10 +102,28 @@ def run(chapter: Chapter, notebook: NotebookNode, timeout: int) -> ExecutionResu
             timeout=timeout,
             allow_errors=False,
             meta_override=False,
-            extra_arguments=[f"--IPKernelApp.exec_lines={guard}"],
+            extra_arguments=[
+                f"--IPKernelApp.exec_lines={guard}",
+                "--IPKernelApp.log_level=ERROR",
+            ],
         )
     except DeadKernelError as error:
         return ExecutionResult(notebook, "", 0.0, error, str(error))
+
+
+def chapters_at_once() -> int:
+    """How many chapters run side by side: ``CHAPTERS_AT_ONCE``, else two.
+
+    Raises:
+        ExtensionError: the variable is not a whole number above 0.
+    """
+    text = os.environ.get("CHAPTERS_AT_ONCE", "2")
+    if not text.isdecimal() or int(text) < 1:
+        raise ExtensionError(
+            f"CHAPTERS_AT_ONCE: expected a whole number above 0, got {text!r}. "
+            "Unset it to run two at a time."
+        )
+    return int(text)
 
 
 def prepare_kernels(folder: Path) -> None:
@@ -134,8 +151,9 @@ def fill_cache(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
         if cache.seconds(notebook) is None:
             waiting.append((Chapter(name, path), notebook))
     if waiting:
-        logger.info("running %d chapter(s), %d at a time", len(waiting), AT_ONCE)
-        failed = run_all(app, cache, waiting)
+        at_once = chapters_at_once()
+        logger.info("running %d chapter(s), %d at a time", len(waiting), at_once)
+        failed = run_all(app, cache, waiting, at_once)
         if failed:
             raise ExtensionError(f"chapter(s) failed: {', '.join(sorted(failed))}")
 
@@ -144,11 +162,12 @@ def run_all(
     app: Sphinx,
     cache: ChapterCache,
     waiting: list[tuple[Chapter, NotebookNode]],
+    at_once: int,
 ) -> list[str]:
     """Run notebooks side by side; cache those that succeed, name those that fail."""
     failed: list[str] = []
     timeout = app.config.nb_execution_timeout
-    pool = ThreadPoolExecutor(AT_ONCE)
+    pool = ThreadPoolExecutor(at_once)
     futures: dict[Future[ExecutionResult], Chapter] = {
         pool.submit(run, chapter, notebook, timeout): chapter
         for chapter, notebook in waiting

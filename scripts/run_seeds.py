@@ -32,7 +32,7 @@ from recording import RECORDS, record
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "_ext"))
 
-from recorded import code_hash  # noqa: E402
+from records import code_hash  # noqa: E402
 
 CHAPTERS = ROOT / "chapters"
 TIMEOUT = 600

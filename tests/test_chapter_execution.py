@@ -8,7 +8,12 @@ from small_book import ROOT, SmallBook
 
 sys.path.insert(0, str(ROOT / "_ext"))
 
-from chapter_execution import execution_key, installed_versions
+from chapter_execution import (
+    chapters_at_once,
+    execution_key,
+    installed_versions,
+)
+from sphinx.errors import ExtensionError
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +31,22 @@ def test_first_build_runs_both_side_by_side_with_one_thread(book: SmallBook) -> 
     assert set(threads) == {"1"}
     assert "[2/2]" in done.stdout
     assert "ran now" in done.stdout
+    assert "IPKernelApp" not in done.stderr
     assert str(book.pages / "index.html") in done.stdout
+
+
+def test_chapters_run_one_at_a_time_if_asked(tmp_path: Path) -> None:
+    book = SmallBook(tmp_path / "book", pause=0.2)
+    assert book.build(CHAPTERS_AT_ONCE="1").returncode == 0
+    (_, _, end, _), (_, start, _, _) = (line.split() for line in book.lines())
+    assert float(end) <= float(start)
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1", ""])
+def test_number_at_once_is_checked(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAPTERS_AT_ONCE", text)
+    with pytest.raises(ExtensionError, match=f"above 0, got '{text}'"):
+        chapters_at_once()
 
 
 def test_unchanged_book_runs_nothing(book: SmallBook) -> None:

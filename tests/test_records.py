@@ -12,9 +12,8 @@ from sphinx.errors import ExtensionError
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "_ext"), str(ROOT / "scripts")]
 
+import records  # noqa: E402
 from recording import record  # noqa: E402
-
-import recorded  # noqa: E402
 
 PAGES = sorted(ROOT.glob("*.md"))
 RECORDS = sorted((ROOT / "recorded").glob("*.json"))
@@ -30,7 +29,7 @@ def book(tmp_path: Path) -> Path:
     (tmp_path / "_toc.yml").write_text("root: intro\nchapters: [{file: one}]\n")
     path = tmp_path / "recorded" / "seeds.json"
     record(path, "speed", "make it", ["what", "ratio"], [["a|b", "2"]])
-    code = recorded.code_hash(chapter)
+    code = records.code_hash(chapter)
     record(path, "one", "make it", ["claim"], [["it_holds"]], code)
     return tmp_path
 
@@ -38,7 +37,7 @@ def book(tmp_path: Path) -> Path:
 def page(book: Path, text: str) -> str:
     env = SimpleNamespace(note_dependency=lambda path: None)
     source = [text]
-    recorded.insert(SimpleNamespace(srcdir=str(book), env=env), "page", source)
+    records.insert(SimpleNamespace(srcdir=str(book), env=env), "page", source)
     return source[0]
 
 
@@ -84,12 +83,12 @@ def test_record_refuses_rows_of_another_length(tmp_path: Path) -> None:
 def test_every_record_is_on_a_page() -> None:
     text = "".join(path.read_text("utf8") for path in PAGES)
     assert RECORDS
-    assert set(recorded.MARKER.findall(text)) == {path.stem for path in RECORDS}
+    assert set(records.MARKER.findall(text)) == {path.stem for path in RECORDS}
 
 
 def test_every_claim_of_every_chapter_held_under_ten_seeds() -> None:
     found = json.loads((ROOT / "recorded" / "claims.json").read_text("utf8"))
-    chapters = {Path(file).stem for file in recorded.chapter_files(ROOT)}
+    chapters = {Path(file).stem for file in records.chapter_files(ROOT)}
     assert set(found) == chapters
     for name, table in found.items():
         for section, claim, held, _ in table["rows"]:
