@@ -18,7 +18,7 @@ from sphinx.errors import ExtensionError
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> SmallBook:
-    return SmallBook(tmp_path_factory.mktemp("ein Buch 梯度"), pause=1.5)
+    return SmallBook(tmp_path_factory.mktemp("ein Buch 梯度"), pause=3.0)
 
 
 def test_first_build_runs_both_side_by_side_with_one_thread(book: SmallBook) -> None:
