@@ -71,7 +71,7 @@ bench: $(INSTALLED)
 fuzz: $(INSTALLED)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz -n 2
 
-# Looks up known vulnerabilities of every pinned version (needs pypi.org).
+# Looks up known vulnerabilities of every pinned version.
 audit: $(INSTALLED)
 	$(BIN)/python scripts/audit.py
 

@@ -38,7 +38,7 @@ def verdict(dependencies: list[dict[str, Any]]) -> tuple[int, str]:
         lines.append(
             f"{len(unknown)} of {len(dependencies)} versions could not be looked up "
             f"({', '.join(unknown[:3])}...). pip-audit needs a registry with a service "
-            "for vulnerabilities: run this where pypi.org can be reached."
+            "for vulnerabilities, which a mirror of packages may lack."
         )
     lines.append(f"{asked} versions looked up")
     vulnerable = any(entry.get("vulns") for entry in dependencies)
