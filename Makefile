@@ -64,8 +64,10 @@ seeds: $(INSTALLED)
 matrix: $(INSTALLED)
 	$(BIN)/python scripts/run_matrix.py
 
+# Measures what the library and the book cost (all, or NAMES="monitor ..."), beside the
+# goals, and keeps it for the book's page on speed.
 bench: $(INSTALLED)
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python benchmarks/goals.py --record $(NAMES)
 
 # Calls every public function with 10,000 random examples, right and wrong.
 fuzz: $(INSTALLED)

@@ -1,14 +1,30 @@
 """What the library promises about speed, beside what was measured.
 
-    python benchmarks/goals.py
+    python benchmarks/goals.py [--record] [name ...]
 
-Runs all benchmarks and prints one line a goal. Each benchmark has a function `rows`
-that returns its lines.
+Runs the benchmarks named, or all, and prints one line a goal. Each benchmark has a
+function `rows` that returns its lines. With ``--record``, they are kept in
+``recorded/performance.json``, from which the book's page on speed is made.
 """
 
+import argparse
 import importlib
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from recording import RECORDS, record
+
+TITLES = {
+    "monitor": "What watching costs",
+    "clipping": "What clipping costs",
+    "sweep": "What a sweep saves",
+    "book": "How long the book takes",
+}
+COLUMNS = ("goal", "measured", "wanted", "met")
 
 
 class Row(NamedTuple):
@@ -16,7 +32,7 @@ class Row(NamedTuple):
 
     what: str
     measured: float
-    """A ratio."""
+    """A ratio, unless ``what`` names a unit."""
     goal: str
     met: bool
 
@@ -29,18 +45,35 @@ def at_least(what: str, measured: float, bound: float) -> Row:
     return Row(what, measured, f"at least {bound:g}", measured >= bound)
 
 
+def texts(rows: Iterable[Row]) -> list[list[str]]:
+    return [
+        [row.what, f"{row.measured:.3g}", row.goal, "yes" if row.met else "no"]
+        for row in rows
+    ]
+
+
 def show(rows: Iterable[Row]) -> None:
     """Print the goals as a table."""
-    print("| goal | measured | wanted | met |")
-    print("|---|---|---|---|")
-    for row in rows:
-        met = "yes" if row.met else "no"
-        print(f"| {row.what} | {row.measured:.3f} | {row.goal} | {met} |")
+    for line in (COLUMNS, ["---"] * len(COLUMNS), *texts(rows)):
+        print(f"| {' | '.join(line)} |", flush=True)
 
 
 def main() -> None:
-    names = ("monitor", "clipping", "sweep")
-    show(row for name in names for row in importlib.import_module(name).rows())
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--record", action="store_true", help="keep the result")
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(TITLES))
+    options = parser.parse_args()
+    unknown = set(options.names) - set(TITLES)
+    if unknown:
+        parser.error(f"unknown benchmark {sorted(unknown)}; expected {list(TITLES)}")
+    for name in options.names or TITLES:
+        rows = importlib.import_module(name).rows()
+        show(rows)
+        if options.record:
+            path, command = RECORDS / "performance.json", f"make bench NAMES={name}"
+            record(path, TITLES[name], command, COLUMNS, texts(rows))
 
 
 if __name__ == "__main__":
