@@ -56,7 +56,7 @@ browser:
 	fi
 
 # Runs chapters (all, or CHAPTERS="causes ...") under ten base seeds; prints how often
-# each claim held and its smallest margin, and keeps both for the book's page on claims.
+# each claim held and its smallest margin, and keeps both in recorded/.
 seeds: $(INSTALLED)
 	$(BIN)/python scripts/run_seeds.py --record $(CHAPTERS)
 
@@ -65,7 +65,7 @@ matrix: $(INSTALLED)
 	$(BIN)/python scripts/run_matrix.py
 
 # Measures what the library and the book cost (all, or NAMES="monitor ..."), beside the
-# goals, and keeps it for the book's page on speed.
+# goals, and keeps it in recorded/.
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/goals.py --record $(NAMES)
 

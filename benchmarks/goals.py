@@ -4,7 +4,7 @@
 
 Runs the benchmarks named, or all, and prints one line a goal. Each benchmark has a
 function `rows` that returns its lines. With ``--record``, they are kept in
-``recorded/performance.json``, from which the book's page on speed is made.
+``recorded/performance.json``, which a page of the book can show.
 """
 
 import argparse

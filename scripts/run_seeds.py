@@ -7,8 +7,8 @@ Two chapters run at a time, unless ``--jobs`` says otherwise, with one thread ea
 margin of a claim is its distance to the nearest bound: over half the width of a band,
 else over the size of the bound; below zero where the claim failed. Claims that are
 plain assertions have none. With ``--record``, the result is kept in
-``recorded/claims.json``, from which the book's page on claims is made. The exit code
-is 1 if a chapter raised or a claim failed under any seed.
+``recorded/claims.json``, which a page of the book can show. The exit code is 1 if a
+chapter raised or a claim failed under any seed.
 """
 
 import argparse
