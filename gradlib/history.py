@@ -206,7 +206,10 @@ class History:
 def _number(value: SupportsFloat, name: str) -> float:
     if not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    return float(value)
+    try:
+        return float(value)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{name}: expected one number, got {value}") from error
 
 
 def _to_json(value: float | None) -> float | str | None:
