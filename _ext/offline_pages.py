@@ -1,19 +1,24 @@
 """Pages that need no other host and that a screen reader can follow.
 
-MathJax comes from an installed wheel instead of a content network; the theme's unused
-live-code script goes; and a few places where the theme's HTML breaks accessibility
-rules are put right. The patterns belong to sphinx-book-theme 1.3: the tests of the
-built pages fail if an upgrade changes them.
+MathJax comes from an installed wheel instead of a content network, and only to pages
+with formulas. The theme's unused live-code script goes, and its script of icons, the
+heaviest file of a page: the same icons come from a font. A few places where the theme's
+HTML breaks accessibility rules are put right, and pictures get their size, so that the
+text does not jump when they arrive. The patterns belong to sphinx-book-theme 1.3: the
+tests of the built pages fail if an upgrade changes them.
 """
 
+import hashlib
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 MATHJAX_WHEEL = "sphinx-mathjax-offline"
 MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts/woff-v2/")
@@ -26,6 +31,7 @@ REPAIRS = [
         (r'<summary aria-label="Toggle hidden content">', "<summary>"),
         # an icon inside a labelled button is decoration
         (r'(<i class="theme-switch[^>]*?) title="[^"]*"', r'\1 aria-hidden="true"'),
+        (r'<i class="(fa[bs]? [^"]*)">', r'<i class="\1" aria-hidden="true">'),
         # the sidebar's title belongs to a landmark
         (
             r'<div class="sidebar-primary-item">'
@@ -37,8 +43,23 @@ REPAIRS = [
         # what scrolls can be reached by keyboard
         (r'<table class="([^"]*\btable\b[^"]*)">', r'<table class="\1" tabindex="0">'),
         (r'<div class="math ([^"]*)">', r'<div class="math \1" tabindex="0">'),
+        # where scripts are off, nothing replaces "auto": the page stays light
+        (r'(<html[^>]*?) data-theme="auto"', r"\1"),
+        # scripts of icons and of live code
+        (r'\s*<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', ""),
+        (r'\s*<script type="text/x-thebe-config">.*?</script>', ""),
+        (r"\s*<script>kernelName = '\w+'</script>", ""),
     ]
 ]
+
+MATHJAX_SCRIPTS = re.compile(
+    r"\s*<script>window\.MathJax = .*?</script>"
+    r'\s*<script defer="defer" src="[^"]*/mathjax/[^"]*"></script>'
+)
+UNSIZED = re.compile(
+    r'<img (?![^>]*\bheight=)[^>]*?src="(?P<source>(?:\.\./)*_images/[^"]+\.svg)"'
+)
+PICTURE_SIZE = re.compile(r'<svg[^>]*?\bwidth="([\d.]+)pt" height="([\d.]+)pt"')
 
 
 def drop_live_code_script(
@@ -66,7 +87,39 @@ def mathjax_files() -> Iterator[tuple[Path, str]]:
 def repair(html: str) -> str:
     for pattern, replacement in REPAIRS:
         html = pattern.sub(replacement, html)
+    if 'class="math ' not in html:
+        html = MATHJAX_SCRIPTS.sub("", html)
     return html
+
+
+def reserve_room(html: str, page: Path) -> str:
+    """Give each SVG picture its width and height, in CSS pixels."""
+
+    def sized(image: re.Match[str]) -> str:
+        size = picture_size(page.parent / image["source"])
+        return f'{image[0]} width="{size[0]}" height="{size[1]}"' if size else image[0]
+
+    return UNSIZED.sub(sized, html)
+
+
+@cache
+def picture_size(path: Path) -> tuple[int, int] | None:
+    with path.open(encoding="utf8") as file:
+        found = PICTURE_SIZE.search(file.read(2000))
+    if not found:
+        return None
+    width, height = (round(float(side) * 4 / 3) for side in found.groups())
+    return width, height
+
+
+def note_sources(app: Sphinx, config: Config) -> None:
+    """Have Sphinx write all pages again when styles or extensions change."""
+    digest = hashlib.sha256()
+    for folder in ("_ext", "_static"):
+        for path in sorted(Path(app.srcdir, folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(path.name.encode() + path.read_bytes())
+    config.page_sources = digest.hexdigest()
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
@@ -81,12 +134,14 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
             shutil.copyfile(source, target)
     for page in out.rglob("*.html"):
         before = page.read_text("utf8")
-        after = repair(before)
+        after = reserve_room(repair(before), page)
         if after != before:
             page.write_text(after, "utf8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_config_value("page_sources", "", "html", types=[str])
+    app.connect("config-inited", note_sources)
     app.connect("html-page-context", drop_live_code_script, priority=900)
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,125 +1,82 @@
-"""Every page of the built book, in light and dark, wide and on a phone.
+"""Every page of the built book, as readers meet it.
 
-Run by ``make site``, after the book is built. A shot of each page in each mode is kept
-in ``_build/shots`` for people to look at.
+Run by ``make site`` and ``make check``, after the book is built. Each page is opened
+twice: served, in light, on a desk; and from a folder without a network, in dark, on a
+phone. Each window then takes the other's width. Shots are kept in ``_build/shots`` for
+people to look at.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import ROOT, SITE, page_names
+from conftest import CHAPTERS, PAGES, SHOTS, SITE, visit
 from playwright.sync_api import Browser, Page
 
-SHOTS = ROOT / "_build" / "shots"
-MODES = {
-    "light": (1280, "light"),
-    "dark": (1280, "dark"),
-    "phone": (390, "light"),
-    "phone-dark": (390, "dark"),
-}
-PAGES = page_names()
-CHAPTERS = [name for name in PAGES if name.startswith("chapters/")]
+DESK = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+
+# What Tab must reach, each with a number to know it again.
+REACHABLE = """() => {
+    const all = document.querySelectorAll(
+        "a[href], button, input, select, textarea, summary, [tabindex]");
+    const reached = [...all].filter(e => e.tabIndex >= 0 && !e.disabled
+        && !e.closest("dialog:not([open]), [inert]")
+        && e.checkVisibility({visibilityProperty: true, contentVisibilityAuto: true})
+        && e.getClientRects().length);
+    window.awaited = new Set(reached);
+    window.unseen = [];
+    addEventListener("focusin", ({target}) => {
+        awaited.delete(target);
+        const style = getComputedStyle(target);
+        const outlined = style.outlineStyle != "none" && style.outlineWidth != "0px";
+        const clear = Number(style.opacity) == 1;
+        if (!(outlined || style.boxShadow != "none") || !clear)
+            unseen.push(target.outerHTML.slice(0, 120));
+    });
+    return awaited.size;
+}"""
+UNREACHED = "() => [...awaited].map(e => e.outerHTML.slice(0, 120))"
+IMAGES_WITHOUT_PICTURE = """() => [...document.images]
+    .filter(i => i.checkVisibility() && !(i.complete && i.naturalWidth))
+    .map(i => i.src)"""
+PROSE = """nodes => nodes.filter(n => !n.closest('.highlight')).map(n => {
+    const copy = n.cloneNode(true);
+    copy.querySelectorAll('code, strong').forEach(c => c.remove());
+    return copy.textContent;
+})"""
 
 
-@dataclass
-class Visit:
-    """A page in a mode, and what went wrong while it loaded."""
-
-    page: Page
-    errors: list[str] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+def unfold(page: Page) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
 
 
-def visit(browser: Browser, address: str, name: str, width: int, scheme: str) -> Visit:
-    context = browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme=scheme,
-        reduced_motion="reduce",
-    )
-    page = context.new_page()
-    seen = Visit(page)
-    page.on("pageerror", lambda error: seen.errors.append(str(error)))
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith((address, "data:", "blob:"))
-            else seen.strangers.append(request.url)
-        ),
-    )
-    page.on(
-        "response",
-        lambda response: (
-            seen.missing.append(response.url) if response.status >= 400 else None
-        ),
-    )
-    page.goto(address + name, wait_until="load")
-    page.wait_for_function(
-        "!window.MathJax?.startup?.promise || "
-        "window.MathJax.startup.promise.then(() => true)"
-    )
-    page.wait_for_load_state("networkidle")
-    return seen
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(params=PAGES)
-def seen(
-    request: pytest.FixtureRequest, browser: Browser, address: str, mode: str
-) -> Iterator[Visit]:
-    width, scheme = MODES[mode]
-    opened = visit(browser, address, request.param, width, scheme)
-    opened.page.evaluate(
-        "document.querySelectorAll('details').forEach(d => d.open = 1)"
-    )
-    yield opened
+def keep_shot(page: Page, name: str, mode: str) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
-    stem = request.param.removesuffix(".html").replace("/", "-")
-    opened.page.screenshot(path=SHOTS / f"{stem}-{mode}.png", full_page=True)
-    opened.page.context.close()
+    page.screenshot(path=SHOTS / f"{name.replace('/', '-')}-{mode}.png", full_page=True)
 
 
-def test_page_is_complete_and_accessible(seen: Visit, mode: str) -> None:
-    page = seen.page
-    assert seen.errors == []
-    assert seen.strangers == []
-    assert seen.missing == []
-    assert page.locator("html").get_attribute("lang") == "en"
-    assert page.locator("html").get_attribute("data-theme") == MODES[mode][1]
-    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert wide <= 0, f"scrolls sideways by {wide} px"
+def check_accessible(page: Page, mode: str) -> None:
     fading = page.evaluate("document.getAnimations().length")
     assert fading == 0, "axe would measure the contrast of half-transparent text"
     findings = Axe().run(page).response["violations"]
     told = [
-        f"{f['id']}: {node['html'][:160]}" for f in findings for node in f["nodes"][:3]
+        f"{mode}: {f['id']}: {node['html'][:160]}"
+        for f in findings
+        for node in f["nodes"][:3]
     ]
     assert not told, "\n".join(told)
 
 
-@pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("width", [320, 768, 1920])
-def test_no_sideways_scroll(
-    browser: Browser, address: str, name: str, width: int
-) -> None:
-    seen = visit(browser, address, name, width, "light")
-    wide = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    seen.page.context.close()
+def check_width(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, f"scrolls sideways by {wide} px at {width} px"
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_headings_and_pictures(browser: Browser, address: str, name: str) -> None:
-    page = visit(browser, address, name, 1280, "light").page
+def check_headings_and_pictures(page: Page) -> None:
+    assert page.locator("html").get_attribute("lang") == "en"
     levels = page.eval_on_selector_all(
         "article h1, article h2, article h3, article h4",
         "nodes => nodes.map(n => Number(n.tagName[1]))",
@@ -127,132 +84,73 @@ def test_headings_and_pictures(browser: Browser, address: str, name: str) -> Non
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(b <= a + 1 for a, b in pairwise(levels))
-    alts = page.eval_on_selector_all(
-        "article img", "nodes => nodes.map(n => n.getAttribute('alt') || '')"
+    images = page.eval_on_selector_all(
+        "article img",
+        "nodes => nodes.map(n => [n.getAttribute('alt') || '', n.height, n.width])",
     )
-    for alt in alts:
+    for alt, *size in images:
         assert len(alt) > 15, f"alt text: {alt!r}"
         assert not re.search(r"\.(png|svg)$", alt)
-    prose = page.eval_on_selector_all(
-        "article p, article li, article td",
-        """nodes => nodes.filter(n => !n.closest('.highlight')).map(n => {
-            const copy = n.cloneNode(true);
-            copy.querySelectorAll('code, strong').forEach(c => c.remove());
-            return copy.textContent;
-        })""",
-    )
-    for text in prose:
+        assert min(size) > 0, f"no picture: {alt}"
+    for text in page.eval_on_selector_all("article p, article li, article td", PROSE):
         assert not re.search(r"\$[^$ ]+\$|\[!NOTE\]|\{[a-z]+\}`|\*\*\w", text), text
-    page.context.close()
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_chapter_has_maths_links_and_buttons(
-    browser: Browser, address: str, name: str
-) -> None:
-    page = visit(browser, address, name, 1280, "light").page
-    assert page.locator("mjx-container").count() > 0
-    assert page.locator("mjx-merror").count() == 0
-    assert page.locator(".prev-next-footer a").count() >= 1
-    assert page.locator("button.copybtn").count() > 3
-    colab = page.locator("a[href*='colab.research.google.com']").first
-    href = colab.get_attribute("href") or ""
-    assert re.fullmatch(
-        r"https://colab\.research\.google\.com/github/[\w.-]+/exploding-gradients"
-        rf"/blob/main/{name.removesuffix('.html')}\.ipynb",
-        href,
-    )
-    page.context.close()
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_sliders_move_by_keyboard(browser: Browser, address: str, name: str) -> None:
-    page = visit(browser, address, name, 1280, "light").page
-    sliders = page.locator("figure.gl-fig input[type=range]")
-    assert sliders.count() >= 1
-    for k in range(sliders.count()):
-        slider = sliders.nth(k)
-        figure = slider.locator("xpath=ancestor::figure")
-
-        def state(figure=figure) -> tuple[str, str]:
-            shown = figure.locator("svg:visible").evaluate_all(
-                "nodes => nodes.map(n => n.outerHTML.length + n.outerHTML).join()"
-            )
-            return shown, figure.locator("figcaption").inner_text()
-
-        slider.focus()
-        page.keyboard.press("Home")
-        first = state()
-        page.keyboard.press("End")
-        last = state()
-        assert first[0]
-        assert last[0]
-        assert first[0] != last[0], "the picture did not change"
-        assert first[1] != last[1], "the caption did not speak"
-    page.context.close()
-
-
-def test_theme_switch_is_remembered(browser: Browser, address: str) -> None:
-    page = visit(browser, address, "index.html", 1280, "light").page
-    page.goto(address + "intro.html")
-    html = page.locator("html")
-    for _ in range(3):
-        page.locator("button.theme-switch-button:visible").first.click()
-        if html.get_attribute("data-theme") == "dark":
+def check_keyboard_path(page: Page) -> None:
+    """Tab goes through all that can be used, shows where it is, and comes out."""
+    page.evaluate("document.activeElement.blur()")
+    count = page.evaluate(REACHABLE)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#pst-skip-link') != null")
+    for _ in range(2 * count):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement == document.body"):
             break
-    assert html.get_attribute("data-theme") == "dark"
-    page.reload()
-    assert html.get_attribute("data-theme") == "dark"
-    page.context.close()
+    assert page.evaluate(UNREACHED) == []
+    assert page.evaluate("unseen") == [], "focus cannot be seen"
 
 
-def test_search_finds_clipping(browser: Browser, address: str) -> None:
-    page = visit(browser, address, "search.html?q=clipping", 1280, "light").page
-    page.wait_for_selector("#search-results li a")
-    assert "lipping" in page.locator("#search-results").inner_text()
-    page.context.close()
+def check_skip_link(page: Page) -> None:
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    page.locator("#pst-skip-link a").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#main-content') != null")
 
 
-@pytest.mark.parametrize("name", CHAPTERS[:2])
-def test_opens_from_a_folder_without_a_network(browser: Browser, name: str) -> None:
-    context = browser.new_context(offline=True)
-    page = context.new_page()
-    errors: list[str] = []
-    asked: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto((SITE / name).as_uri())
-    page.wait_for_selector("mjx-container")
-    assert errors == []
-    assert [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
-    context.close()
+@pytest.mark.parametrize("name", PAGES)
+def test_page_served_in_light(browser: Browser, address: str, name: str) -> None:
+    url = f"{address}{name}.html"
+    with visit(browser, url, viewport=DESK, color_scheme="light") as seen:
+        page = seen.page
+        assert page.locator("html").get_attribute("data-theme") == "light"
+        check_headings_and_pictures(page)
+        check_skip_link(page)
+        unfold(page)
+        check_keyboard_path(page)
+        check_accessible(page, "light")
+        keep_shot(page, name, "light")
+        for width in (1920, 768, 320):
+            check_width(page, width)
+        page.set_viewport_size(PHONE)
+        check_accessible(page, "light on a phone")
+        assert (seen.errors, seen.strangers, seen.missing) == ([], [], [])
 
 
-def test_page_for_what_is_not_found() -> None:
-    text = (SITE / "404.html").read_text("utf8")
-    assert "/exploding-gradients/_static/" in text
-
-
-def test_found_and_shared() -> None:
-    assert (SITE / "sitemap.xml").exists()
-    for name in PAGES:
-        text = (SITE / name).read_text("utf8")
-        if name == "index.html":
-            continue
-        for needed in (
-            r'<link rel="canonical" href="https://',
-            r'<meta property="og:title"',
-            r'<meta property="og:image"',
-            r'<meta name="description"',
-            r'<link rel="icon"',
-        ):
-            assert re.search(needed, text), f"{name}: {needed}"
-
-
-def test_weight_of_a_chapter(browser: Browser, address: str) -> None:
-    """Interactive figures stay light; the page's own HTML too."""
-    import gzip
-
-    for name in CHAPTERS:
-        size = len(gzip.compress((SITE / name).read_bytes()))
-        assert size < 400_000, f"{name}: {size} bytes compressed"
+@pytest.mark.parametrize("name", PAGES)
+def test_page_from_a_folder_in_dark(browser: Browser, name: str) -> None:
+    url = (SITE / f"{name}.html").as_uri()
+    phone = dict(viewport=PHONE, has_touch=True, is_mobile=True)
+    with visit(browser, url, offline=True, color_scheme="dark", **phone) as seen:
+        page = seen.page
+        assert page.locator("html").get_attribute("data-theme") == "dark"
+        assert page.evaluate(IMAGES_WITHOUT_PICTURE) == []
+        assert page.locator("mjx-container").count() > 0 or name not in CHAPTERS
+        assert page.locator("mjx-merror").count() == 0
+        check_width(page, 390)
+        unfold(page)
+        check_accessible(page, "dark on a phone")
+        keep_shot(page, name, "phone-dark")
+        page.set_viewport_size(DESK)
+        check_accessible(page, "dark")
+        assert (seen.errors, seen.strangers) == ([], [])

@@ -1,0 +1,134 @@
+"""How the site is found and shared, and how much of it travels."""
+
+import gzip
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+import yaml
+from conftest import CHAPTERS, PAGES, ROOT, SITE, body
+from playwright.sync_api import Browser
+
+BASE = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["html"]["baseurl"]
+FIRST_VISIT = 1_200_000
+SECOND_VISIT = 150_000
+FIGURE = 150_000
+SHIFT = 0.1
+SUM_SHIFTS = """window.shift = 0;
+new PerformanceObserver(list => list.getEntries().forEach(entry => {
+    if (!entry.hadRecentInput) window.shift += entry.value;
+})).observe({type: "layout-shift", buffered: true});"""
+SLOW = dict(latency=40, downloadThroughput=1e6, uploadThroughput=1e6, offline=False)
+
+
+def read(name: str) -> str:
+    return (SITE / f"{name}.html").read_text("utf8")
+
+
+@pytest.mark.parametrize("name", ["index", *PAGES])
+def test_page_is_described(name: str) -> None:
+    html = read(name)
+    first = "intro" if name == "index" else name
+    assert f'<link rel="canonical" href="{BASE}{first}.html" />' in html
+    assert len(re.findall("<title>", html)) == 1
+    for needed in (
+        r"<title>[^<]{10,}</title>",
+        r'<meta property="og:title" content="[^"]{5,}"',
+        r'<meta name="description" content="[^"]{50,}"',
+        r'<meta http-equiv="Content-Security-Policy"',
+    ):
+        assert re.search(needed, html), needed
+    card = re.search(rf'property="og:image" content="{BASE}([^"]+)"', html)
+    icon = re.search(r'<link rel="icon" href="([^"]+)"', html)
+    assert card
+    assert icon
+    assert (SITE / card[1]).exists()
+    assert (SITE / first).parent.joinpath(icon[1]).resolve().exists()
+
+
+def test_titles_and_descriptions_differ() -> None:
+    for pattern in (r"<title>(.*?)</title>", r'name="description" content="(.*?)"'):
+        told = [re.search(pattern, read(name))[1] for name in PAGES]
+        assert len(set(told)) == len(told)
+
+
+def test_root_shows_the_first_page() -> None:
+    assert read("index") == read("intro")
+
+
+def test_site_map_names_every_page() -> None:
+    listed = {node.text for node in ET.parse(SITE / "sitemap.xml").iter() if node.text}
+    listed = {text.strip() for text in listed if text.strip()}
+    assert listed == {f"{BASE}{name}.html" for name in PAGES}
+
+
+def test_policy_names_no_other_host() -> None:
+    for page in SITE.rglob("*.html"):
+        html = page.read_text("utf8")
+        policies = re.findall(
+            r'http-equiv="Content-Security-Policy" content="(.*?)"', html
+        )
+        assert len(policies) == 1, page
+        assert "default-src &#x27;none&#x27;" in policies[0]
+        assert "http" not in policies[0]
+        script = re.search(r"script-src ([^;]*)", policies[0].replace("&#x27;", "'"))
+        assert "'unsafe-inline'" not in script[1]
+        assert "'unsafe-eval'" not in script[1]
+
+
+def test_nothing_on_the_pages_asks_another_host() -> None:
+    loads = re.compile(
+        r'<(?:script|img|iframe|link rel="(?:stylesheet|preload)")[^>]*?'
+        r'(?:src|href)="(https?:)?//'
+    )
+    for page in SITE.rglob("*.html"):
+        assert not loads.search(page.read_text("utf8")), page
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_weight_and_steadiness(browser: Browser, address: str, name: str) -> None:
+    """On a slow line: the bytes of a first and a second visit, and what jumps."""
+    url = f"{address}{name}.html"
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.add_init_script(SUM_SHIFTS)
+    weights = []
+    for width in (1280, 390):
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        network = context.new_cdp_session(page)
+        sizes: list[float] = []
+        network.on(
+            "Network.loadingFinished",
+            lambda event, sizes=sizes: sizes.append(event["encodedDataLength"]),
+        )
+        network.send("Network.enable")
+        network.send("Network.emulateNetworkConditions", SLOW)
+        page.goto(url, wait_until="load")
+        page.wait_for_function("window.MathJax?.startup?.promise?.then(() => true)")
+        page.wait_for_timeout(200)
+        weights.append(sum(sizes))
+        shift = page.evaluate("window.shift")
+        assert shift < SHIFT, f"the page jumps by {shift:.2f} at {width} px"
+        page.close()
+    context.close()
+    first, second = weights
+    assert 100_000 < first < FIRST_VISIT, f"first visit: {first / 1000:.0f} kB"
+    assert second < SECOND_VISIT, f"second visit: {second / 1000:.0f} kB"
+
+
+def test_pictures_are_light() -> None:
+    heavy = {
+        path.name: len(body(path))
+        for path in (SITE / "_images").glob("*.*")
+        if len(body(path)) > FIGURE
+    }
+    assert heavy == {}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_interactive_figures_are_light(name: str) -> None:
+    figures = re.findall(r'<figure class="gl-fig.*?</figure>', read(name), re.DOTALL)
+    assert figures
+    for figure in figures:
+        size = len(gzip.compress(figure.encode()))
+        assert size < FIGURE, f"{size / 1000:.0f} kB"
