@@ -7,6 +7,7 @@ named by their hash. Styles may stand inline, for MathJax writes them.
 
 import base64
 import hashlib
+import re
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +16,9 @@ from sphinx.application import Sphinx
 
 CHARSET = '<meta charset="utf-8" />'
 NAME = "Content-Security-Policy"
+PLACE = re.compile(
+    rf'{re.escape(CHARSET)}(\s*<meta http-equiv="{NAME}" content="[^"]*" />)?'
+)
 
 
 class InlineScripts(HTMLParser):
@@ -45,17 +49,22 @@ def sha256(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def policy(html: str) -> str:
-    """The strictest policy under which the page does all that it does."""
-    inline = InlineScripts()
-    inline.feed(html)
-    scripts = ["'self'", *sorted(inline.scripts)]
-    if inline.handlers:
-        scripts += ["'unsafe-hashes'", *sorted(inline.handlers)]
+def inline_scripts(html: str) -> InlineScripts:
+    found = InlineScripts()
+    found.feed(html)
+    found.close()
+    return found
+
+
+def policy(scripts: set[str], handlers: set[str]) -> str:
+    """The strictest policy under which these inline scripts run."""
+    allowed = ["'self'", *sorted(scripts)]
+    if handlers:
+        allowed += ["'unsafe-hashes'", *sorted(handlers)]
     return "; ".join(
         [
             "default-src 'none'",
-            f"script-src {' '.join(scripts)}",
+            f"script-src {' '.join(allowed)}",
             "style-src 'self' 'unsafe-inline'",
             "img-src 'self' data:",
             "font-src 'self'",
@@ -66,22 +75,30 @@ def policy(html: str) -> str:
     )
 
 
-def protect(html: str) -> str:
-    """The page with its policy, right after the character set; once."""
-    if NAME in html:
-        return html
-    meta = f'<meta http-equiv="{NAME}" content="{escape(policy(html))}" />'
-    return html.replace(CHARSET, f"{CHARSET}\n    {meta}", 1)
+def protect(pages: dict[Path, str]) -> dict[Path, str]:
+    """The pages with their policies, right after the character set; once.
+
+    The search page reads the others for its previews, so every page allows the event
+    handlers of all.
+    """
+    found = {path: inline_scripts(html) for path, html in pages.items()}
+    handlers = {sha for page in found.values() for sha in page.handlers}
+
+    def protected(path: Path, html: str) -> str:
+        content = escape(policy(found[path].scripts, handlers))
+        meta = f'{CHARSET}\n    <meta http-equiv="{NAME}" content="{content}" />'
+        return PLACE.sub(lambda _: meta, html, count=1)
+
+    return {path: protected(path, html) for path, html in pages.items()}
 
 
 def finish(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.name != "html":
         return
-    for page in Path(app.outdir).rglob("*.html"):
-        before = page.read_text("utf8")
-        after = protect(before)
-        if after != before:
-            page.write_text(after, "utf8")
+    pages = {path: path.read_text("utf8") for path in Path(app.outdir).rglob("*.html")}
+    for path, html in protect(pages).items():
+        if html != pages[path]:
+            path.write_text(html, "utf8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
