@@ -3,6 +3,7 @@
 import gzip
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,21 @@ def test_titles_and_descriptions_differ() -> None:
 
 def test_root_shows_the_first_page() -> None:
     assert read("index") == read("intro")
+
+
+def test_pages_lead_on_and_back_in_order() -> None:
+    def target(name: str, css: str) -> str | None:
+        link = re.search(rf'<a class="{css}"\s+href="([^"]+)"', read(name))
+        return link and (SITE / name).parent.joinpath(link[1]).resolve().as_posix()
+
+    def file(name: str) -> str:
+        return (SITE / f"{name}.html").resolve().as_posix()
+
+    for before, after in pairwise(PAGES):
+        assert target(before, "right-next") == file(after)
+        assert target(after, "left-prev") == file(before)
+    assert target(PAGES[0], "left-prev") is None
+    assert target(PAGES[-1], "right-next") is None
 
 
 def test_site_map_names_every_page() -> None:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import CHAPTERS, PAGES, PREFIX, visit
+from conftest import CHAPTERS, PREFIX, visit
 from playwright.sync_api import Browser, Locator, Page
 
 SLIDERS = "figure.gl-fig input[type=range]"
@@ -193,17 +193,3 @@ def test_page_for_what_is_not_found(browser: Browser, address: str) -> None:
         page.locator("a.navbar-brand:visible").first.click()
         page.wait_for_url(f"**{PREFIX}i*.html")
         assert page.locator("article h1").count() == 1
-
-
-def test_reader_walks_from_the_first_page_to_the_last(
-    browser: Browser, address: str
-) -> None:
-    with visit(browser, address) as seen:
-        page = seen.page
-        for name in PAGES[1:]:
-            page.locator("a.right-next").click()
-            page.wait_for_url(f"{address}{name}.html")
-        assert page.locator("a.right-next").count() == 0
-        for name in reversed(PAGES[:-1]):
-            page.locator("a.left-prev").click()
-            page.wait_for_url(f"{address}{name}.html")
