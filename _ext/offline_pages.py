@@ -3,9 +3,9 @@
 MathJax comes from an installed wheel instead of a content network, and only to pages
 with formulas. The theme's unused live-code script goes, and its script of icons, the
 heaviest file of a page: the same icons come from a font. A few places where the theme's
-HTML breaks accessibility rules are put right, and pictures get their size, so that the
-text does not jump when they arrive. The patterns belong to sphinx-book-theme 1.3: the
-tests of the built pages fail if an upgrade changes them.
+HTML breaks accessibility rules are put right. Formulas and pictures get their size, so
+that the text does not jump when they arrive. The patterns belong to sphinx-book-theme
+1.3: the tests of the built pages fail if an upgrade changes them.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from functools import cache
+from html import unescape
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,14 @@ MATHJAX_SCRIPTS = re.compile(
 UNSIZED = re.compile(
     r'<img (?![^>]*\bheight=)[^>]*?src="(?P<source>(?:\.\./)*_images/[^"]+\.svg)"'
 )
+INLINE_FORMULA = re.compile(
+    r'(?P<tag><span class="math notranslate nohighlight")>\\\((?P<tex>.*?)\\\)',
+    re.DOTALL,
+)
+WITHOUT_WIDTH = re.compile(
+    r"\\(?:math\w+|text\w*|operatorname|left|right|[,;:! ])(?![a-z])"
+)
+MARKS = str.maketrans("", "", "{}^_ \n")
 PICTURE_SIZE = re.compile(r'<svg[^>]*?\bwidth="([\d.]+)pt" height="([\d.]+)pt"')
 
 
@@ -92,14 +101,29 @@ def repair(html: str) -> str:
     return html
 
 
+def formula_width(tex: str) -> int:
+    """About how many characters wide an inline formula is once it is set.
+
+    Example:
+        >>> formula_width(r"\\mathrm{sigmoid}(x_{t-1})"), formula_width(r"\\infty")
+        (13, 1)
+    """
+    tex = WITHOUT_WIDTH.sub("", unescape(tex))
+    return len(re.sub(r"\\[a-zA-Z]+|\\.", "x", tex).translate(MARKS))
+
+
 def reserve_room(html: str, page: Path) -> str:
-    """Give each SVG picture its width and height, in CSS pixels."""
+    """Give inline formulas their width, SVG pictures their size in CSS pixels."""
+
+    def wide(formula: re.Match[str]) -> str:
+        width = formula_width(formula["tex"])
+        return f'{formula["tag"]} style="--width: {width}ch">\\({formula["tex"]}\\)'
 
     def sized(image: re.Match[str]) -> str:
         size = picture_size(page.parent / image["source"])
         return f'{image[0]} width="{size[0]}" height="{size[1]}"' if size else image[0]
 
-    return UNSIZED.sub(sized, html)
+    return UNSIZED.sub(sized, INLINE_FORMULA.sub(wide, html))
 
 
 @cache
