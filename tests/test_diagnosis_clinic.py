@@ -13,7 +13,8 @@ import torch
 from gradlib.diagnosis import CAUSES, Report, diagnose
 
 CLINIC = Path(__file__).parent / "clinic"
-PATHS = sorted(CLINIC.glob("*/*.py"))
+BLIND = sorted(CLINIC.glob("blind/*.py"))
+PATHS = sorted(set(CLINIC.glob("*/*.py")) - set(BLIND))
 
 
 def load(path: Path) -> ModuleType:
@@ -73,6 +74,20 @@ def test_the_cause_of_a_broken_training_is_named(path: Path) -> None:
 def test_a_cured_training_is_called_healthy(path: Path) -> None:
     report = examine(load(path).make_fixed())
     assert report.cause == "healthy", str(report)
+
+
+def test_the_score_on_cases_that_the_rules_have_not_seen() -> None:
+    right, alarms, broken = [], [], 0
+    for path in BLIND:
+        module = load(path)
+        if module.CAUSE != "healthy":
+            broken += 1
+            cause = examine(module.make()).cause
+            right += [path.stem] * (cause in {module.CAUSE, *module.ALSO_OK})
+        if examine(module.make_fixed()).cause != "healthy":
+            alarms.append(path.stem)
+    assert len(right) >= 0.85 * broken, right
+    assert len(alarms) <= 0.05 * len(BLIND), alarms
 
 
 def test_every_cause_has_a_case() -> None:
