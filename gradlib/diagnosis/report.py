@@ -7,6 +7,7 @@ from typing import Any
 
 CERTAIN = 0.9
 LIKELY = 0.7
+_WIDTH = 76
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,8 @@ class Report:
         }
 
     def __str__(self) -> str:
-        lines = [f"Diagnosis: {self.cause} ({CAUSES[self.cause].title})"]
+        told = f"Diagnosis: {self.cause} ({CAUSES[self.cause].title})"
+        lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
         lines += _paragraph("Watched", self.course)
         for rank, finding in enumerate(self.findings, 1):
             sure = f"{finding.certainty} ({100 * finding.confidence:.0f} %)"
@@ -233,7 +235,7 @@ def _paragraph(label: str, text: str) -> list[str]:
     if not text:
         return []
     start = f"   {label + ':':10}"
-    return textwrap.wrap(text, 80, initial_indent=start, subsequent_indent=" " * 13)
+    return textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=" " * 13)
 
 
 def _short(value: Any) -> str:
