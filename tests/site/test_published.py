@@ -1,11 +1,13 @@
 """How the site is found and shared, and how much of it travels."""
 
+import ast
 import gzip
 import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from conftest import CHAPTERS, PAGES, ROOT, SITE, body
@@ -29,6 +31,18 @@ def book_pages() -> list[Path]:
 
 def read(name: str) -> str:
     return (SITE / f"{name}.html").read_text("utf8")
+
+
+def imported_from_gradlib(name: str) -> set[str]:
+    """What a chapter's code imports from the library, by its own name."""
+    cells = nbformat.read(ROOT / f"{name}.ipynb", as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    return {
+        alias.name
+        for node in ast.walk(ast.parse(re.sub(r"%pip.*", "pass", code)))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("gradlib")
+        for alias in node.names
+    }
 
 
 @pytest.mark.parametrize("name", ["index", *PAGES])
@@ -81,6 +95,16 @@ def test_site_map_names_every_page() -> None:
     listed = {node.text for node in ET.parse(SITE / "sitemap.xml").iter() if node.text}
     listed = {text.strip() for text in listed if text.strip()}
     assert listed == {f"{BASE}{name}.html" for name in PAGES}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_code_links_to_the_library(name: str) -> None:
+    html = read(name)
+    links = re.findall(r'href="\.\./api\.html#([\w.-]+)"', html)
+    documented = set(re.findall(r'id="([\w.-]+)"', read("api")))
+    assert set(links) <= documented
+    linked = {re.split(r"[.-]", link)[-1] for link in links}
+    assert imported_from_gradlib(name) <= linked
 
 
 def test_policy_names_no_other_host() -> None:

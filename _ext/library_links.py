@@ -1,0 +1,77 @@
+"""Under a chapter's imports, link what comes from gradlib to the API page.
+
+A cell that imports from gradlib gets a line below it, with one link for each name that
+the API page documents and that no earlier cell of the chapter imported.
+"""
+
+import ast
+import sys
+from importlib import import_module
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+
+def imported(code: str) -> list[tuple[str, str]]:
+    """Pairs (name, full name) of what a cell imports from gradlib.
+
+    Example:
+        >>> imported("import math\\nfrom gradlib import fit, theory")
+        [('fit', 'gradlib.training.fit'), ('theory', 'gradlib.theory')]
+        >>> imported("%matplotlib inline")
+        []
+    """
+    try:
+        statements = ast.parse(code).body
+    except SyntaxError:
+        return []
+    return [
+        (alias.name, _home(statement.module, alias.name))
+        for statement in statements
+        if isinstance(statement, ast.ImportFrom)
+        and (statement.module or "").split(".")[0] == "gradlib"
+        for alias in statement.names
+    ]
+
+
+def _home(module: str, name: str) -> str:
+    """Where an object is defined, which is where the API page documents it."""
+    found = getattr(import_module(module), name, None)
+    submodule = f"{module}.{name}"
+    if found is None or submodule in sys.modules:
+        return submodule
+    home = getattr(found, "__module__", module)
+    return f"{home}.{getattr(found, '__qualname__', name)}"
+
+
+def add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    objects = app.env.get_domain("py").objects
+    seen: set[str] = set()
+    for cell in list(doctree.findall(_is_cell)):
+        code = "\n".join(block.astext() for block in cell.findall(nodes.literal_block))
+        if "gradlib" not in code:
+            continue
+        links = []
+        for name, home in imported(code):
+            if home in objects and home not in seen:
+                seen.add(home)
+                there = objects[home]
+                uri = app.builder.get_relative_uri(page, there.docname)
+                links += [nodes.Text(", "), _link(name, f"{uri}#{there.node_id}")]
+        if links:
+            line = nodes.paragraph("", "In the library: ", *links[1:])
+            line["classes"] = ["library-links"]
+            cell.parent.insert(cell.parent.index(cell) + 1, line)
+
+
+def _link(name: str, uri: str) -> nodes.reference:
+    return nodes.reference("", "", nodes.literal("", name), internal=True, refuri=uri)
+
+
+def _is_cell(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.container) and "cell" in node["classes"]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("doctree-resolved", add_links)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
