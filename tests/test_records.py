@@ -15,6 +15,9 @@ sys.path[:0] = [str(ROOT / "_ext"), str(ROOT / "scripts")]
 import records  # noqa: E402
 from recording import record  # noqa: E402
 
+PAGES = sorted(ROOT.glob("*.md"))
+RECORDS = sorted((ROOT / "recorded").glob("*.json"))
+
 
 @pytest.fixture
 def book(tmp_path: Path) -> Path:
@@ -75,3 +78,19 @@ def test_record_replaces_its_own_table_only(book: Path) -> None:
 def test_record_refuses_rows_of_another_length(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected 2 values a row"):
         record(tmp_path / "x.json", "speed", "make it", ["a", "b"], [["1"]])
+
+
+def test_every_record_is_on_a_page() -> None:
+    text = "".join(path.read_text("utf8") for path in PAGES)
+    assert RECORDS
+    assert set(records.MARKER.findall(text)) == {path.stem for path in RECORDS}
+
+
+def test_every_claim_of_every_chapter_held_under_ten_seeds() -> None:
+    found = json.loads((ROOT / "recorded" / "claims.json").read_text("utf8"))
+    chapters = {Path(file).stem for file in records.chapter_files(ROOT)}
+    assert set(found) == chapters
+    for name, table in found.items():
+        for section, claim, held, _ in table["rows"]:
+            times, runs = map(int, held.split("/"))
+            assert times == runs >= 10, f"{name}, {section}: {claim} held {held}"
