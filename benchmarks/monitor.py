@@ -25,7 +25,7 @@ from gradlib.monitor import GradientMonitor
 
 CYCLE = 50
 WIDTHS = (128, 256)
-ROUNDS = 12
+ROUNDS = 30
 SETTINGS: dict[str, dict[str, Any]] = {
     "every step": {"every": 1},
     "every tenth step": {"every": 10},
