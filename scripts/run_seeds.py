@@ -123,6 +123,7 @@ def run(name: str, seed: int) -> Run:
             timeout=TIMEOUT,
             allow_errors=True,
             on_cell_executed=collect,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
             resources={"metadata": {"path": str(CHAPTERS)}},
         )
         environment = os.environ | {
