@@ -43,10 +43,10 @@ def batch_norm_net(name: str, scale: float, seed: int) -> float:
 
 
 def residual_net(
-    depth: int, scale: float, seed: int, *, norm: bool = False
+    depth: int, scale: float, seed: int, *, norm: bool = False, width: int = 256
 ) -> tuple[float, float]:
     """Growth of the squared gradient, and the variance of the output."""
-    width, rows = 256, 128
+    rows = width // 2
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(rows, width, generator=generator).requires_grad_()
     h = start
@@ -86,13 +86,13 @@ def test_residual_growth_is_measured() -> None:
     assert residual_net(depth, 0.0, 0)[0] == pytest.approx(residual_growth(depth, 0.0))
 
 
-# 18 seeds: the mean of three is 2 to 9 per cent too large at this width (0 to 6 at
-# twice the width and batch), forward within 2.
+# 12 seeds: one is up to 6 per cent too large, the mean of five 3; at half the width
+# and batch 11 and 4. Forward within 4.
 def test_batch_norm_residual_growth_is_measured() -> None:
     depth = 32
-    runs = [residual_net(depth, 1.0, seed, norm=True) for seed in range(3)]
+    runs = [residual_net(depth, 1.0, seed, norm=True, width=512) for seed in range(5)]
     growth, variance = np.mean(runs, axis=0)
-    assert growth == pytest.approx(batch_norm_residual_growth(depth), rel=0.12)
+    assert growth == pytest.approx(batch_norm_residual_growth(depth), rel=0.05)
     assert variance == pytest.approx(depth + 1, rel=0.05)
 
 

@@ -1,13 +1,20 @@
 """The small transformer: parity with torch, norm positions, attention logits."""
 
 import math
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from gradlib.measure import gradient_norms
+from gradlib.training import fit
 from gradlib.transformer import small_transformer, token_loss
+
+SEEDS = range(5)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -90,10 +97,13 @@ def test_qk_norm_bounds_logits_whatever_the_weights() -> None:
         assert bool((model.max_logits <= math.sqrt(8) + 1e-4).all()) is bounded
 
 
-def last_gradients(position: str, seed: int) -> torch.Tensor:
+DEPTHS = (2, 4, 8, 16, 32)
+
+
+def last_gradients(position: str, seed: int) -> list[float]:
     """Gradient of the last block's output weights, for one token a sequence."""
     norms = []
-    for depth in (2, 8, 32):
+    for depth in DEPTHS:
         model = small_transformer(
             64, 64, depth, 1, norm_position=position, hidden=64, seed=seed
         )
@@ -103,46 +113,93 @@ def last_gradients(position: str, seed: int) -> torch.Tensor:
         )
         loss.backward()
         norms.append(gradient_norms(model)[f"blocks.{depth - 1}.down.weight"])
-    return torch.tensor(norms)
+    return norms
 
 
+# 10 seeds: the mean of five varies by 3 to 4 per cent about 1 / sqrt(1 + 1.5 depth),
+# one seed by up to 16. Slopes with post-norm are 0.04 to 0.20.
 def test_pre_norm_shrinks_the_last_gradient_with_depth() -> None:
     pre, post = (
-        torch.stack([last_gradients(position, seed) for seed in range(3)]).log().mean(0)
+        np.mean([last_gradients(position, seed) for seed in range(5)], axis=0)
         for position in ("pre", "post")
     )
-    expected = 0.5 * math.log((1 + 1.5 * 32) / (1 + 1.5 * 2))
-    assert (pre[0] - pre[2]).item() == pytest.approx(expected, abs=0.3)
-    assert abs(post[0] - post[2]) < 0.6
+    collapsed = pre * np.sqrt(1 + 1.5 * np.array(DEPTHS))
+    assert collapsed.std() < 0.08 * collapsed.mean()
+    assert abs(np.polyfit(np.log(DEPTHS), np.log(post), 1)[0]) < 0.25
 
 
-def train(qk_norm: bool, lr: float = 0.1, steps: int = 100) -> tuple[float, float]:
-    """Last losses and largest logit on the task to repeat nine tokens."""
-    model = small_transformer(depth=1, context=16, qk_norm=qk_norm, seed=0)
-    model.record_logits = True
-    optimizer = torch.optim.AdamW(
-        model.parameters(), betas=(0.9, 0.98), weight_decay=0.0
-    )
-    losses, largest = [], 0.0
+class Stack(nn.Module):
+    """Models with weights of their own that answer side by side."""
+
+    def __init__(self, models: list[nn.Module]) -> None:
+        super().__init__()
+        state, _ = stack_module_state(models)
+        self.names = list(state)
+        self.weights = nn.ParameterList(list(state.values()))
+        self.call = partial(functional_call, models[0])
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return vmap(self.answer, (0, None))(list(self.weights), tokens)
+
+    def answer(self, weights: list[torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
+        return self.call(dict(zip(self.names, weights, strict=True)), (tokens,))
+
+
+def train(
+    lr: float, warmup: int, steps: int, context: int, **shape: Any
+) -> tuple[torch.Tensor, list[float]]:
+    """Last losses and logits of five models that learn to repeat what came before."""
+    models = [small_transformer(context=context, seed=s, **shape) for s in SEEDS]
+    stack, half, losses, pairs = Stack(models), context // 2, [], []
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = lr * min(1, (step + 1) / 20)
-        half = some_tokens(16, 9, seed=step)
-        tokens = torch.cat([half, half], 1)[:, :17]
-        loss = token_loss(model(tokens[:, :-1])[:, 8:], tokens[:, 9:])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-        largest = max(largest, model.max_logits.max().item())
-    return sum(losses[-10:]) / 10, largest
+        once = some_tokens(16, half + 1, seed=step)
+        tokens = torch.cat([once, once], 1)[:, : context + 1]
+        pairs.append((tokens[:, :-1], tokens[:, 1:]))
+
+    def loss_fn(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        each = [token_loss(o[:, half:], targets[:, half:]) for o in logits]
+        losses.append([loss.item() for loss in each])
+        return sum(each)
+
+    fit(
+        stack,
+        pairs,
+        optimizer=partial(torch.optim.AdamW, betas=(0.9, 0.98), weight_decay=0.0),
+        lr=lr,
+        loss_fn=loss_fn,
+        scheduler=partial(
+            torch.optim.lr_scheduler.LambdaLR,
+            lr_lambda=lambda step: min(1, (step + 1) / warmup),
+        ),
+    )
+    models[0].record_logits, logits = True, []
+    for weights in zip(*stack.weights, strict=True):
+        stack.answer(list(weights), pairs[-1][0])
+        logits.append(models[0].max_logits.max().item())
+    return torch.tensor(losses)[-10:].mean(0), logits
 
 
+# 10 seeds: without QK norm losses 2.66 to 2.77 and logits above 5,000; with it at
+# most 0.06 and 30. Guessing is ln 16 = 2.77.
 def test_qk_norm_survives_a_large_rate() -> None:
-    broken, large = train(qk_norm=False)
-    cured, small = train(qk_norm=True)
-    assert broken > 2.5
-    assert cured < 1.0
-    assert large > 50 * small
+    task = dict(lr=0.1, warmup=20, steps=150, context=16, depth=1)
+    broken, large = train(**task)
+    cured, small = train(**task, qk_norm=True)
+    assert (broken > 2.5).all()
+    assert (cured < 0.2).all()
+    assert min(large) > 100 * max(small)
+
+
+# 10 seeds: the mean of five loses 0.24 without warm-up, and is 0.5 to 0.7 worse with
+# it than pre-norm. Longer runs of larger models lose more.
+def test_post_norm_needs_warmup() -> None:
+    task = dict(lr=0.016, steps=120, context=8, width=16, depth=4, heads=2)
+    late, early, pre = (
+        train(warmup=warmup, norm_position=position, **task)[0].mean()
+        for warmup, position in ((1, "post"), (60, "post"), (1, "pre"))
+    )
+    assert late > early + 0.1
+    assert early > pre + 0.3
 
 
 def test_seed_leaves_torch_alone() -> None:
