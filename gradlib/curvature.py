@@ -47,7 +47,7 @@ def jacobian_singular_values(
 
     Raises:
         TypeError: ``x`` is not floating point, or ``function`` returns no tensor.
-        ValueError: ``k`` is larger than the number of singular values.
+        ValueError: ``x`` is not finite, or there are fewer than ``k`` values.
 
     Example:
         >>> jacobian_singular_values(lambda x: x**2, torch.tensor([1.0, 3.0]))
@@ -60,6 +60,8 @@ def jacobian_singular_values(
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"x: expected a floating point tensor, got {got}")
+    if not x.isfinite().all():
+        raise ValueError("x: expected finite numbers, got NaN or infinity")
     check_function(function, "function")
     check_generator(generator)
     x = x.detach().requires_grad_()

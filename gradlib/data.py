@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradlib.errors import check_choice, check_count
+from gradlib.errors import check_choice, check_count, check_type
 from gradlib.tasks import adding_problem, copy_task, heavy_tailed_noise
 
 __all__ = ["adding_problem", "batches", "copy_task", "heavy_tailed_noise", "mnist"]
@@ -203,6 +203,7 @@ def batches(
         >>> [len(inputs) for inputs, _ in batches(x, x, 2, epochs=1)]
         [2, 2, 1]
     """
+    check_type(Tensor, x=x, y=y)
     if len(x) != len(y):
         raise ValueError(
             f"x, y: expected as many inputs as targets, got {len(x)} and {len(y)}"

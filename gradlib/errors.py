@@ -164,7 +164,7 @@ def check_type(kind: Any, **values: object) -> None:
 
 
 def check_function(value: Any, name: str) -> None:
-    """Refuse what cannot be called.
+    """Refuse what cannot be called, and the class of a module.
 
     Raises:
         TypeError: ``value`` is not a function.
@@ -177,6 +177,11 @@ def check_function(value: Any, name: str) -> None:
     """
     if not callable(value):
         raise TypeError(f"{name}: expected a function, got {value!r:.80}")
+    if isinstance(value, type) and issubclass(value, torch.nn.Module):
+        raise TypeError(
+            f"{name}: expected a function, got the class {value.__name__}. Write "
+            f"{value.__name__}()."
+        )
 
 
 def check_list(values: Any, name: str) -> list[Any]:

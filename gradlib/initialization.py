@@ -14,6 +14,7 @@ from gradlib.activations import ActivationLike
 from gradlib.auditing import Audit as Audit
 from gradlib.auditing import audit as audit
 from gradlib.errors import check_count, check_positive
+from gradlib.forward import explained
 from gradlib.propagation import observed, untouched
 from gradlib.schemes import SCHEMES as SCHEMES
 from gradlib.schemes import initialize_ as initialize_
@@ -161,6 +162,6 @@ def _variances(model: nn.Module, batch: Tensor) -> dict[str, float]:
     def watch(name: str, output: Tensor) -> None:
         found.setdefault(name, output.double().var())
 
-    with untouched(model), observed(model, watch):
+    with untouched(model), observed(model, watch), explained("model", inputs=batch):
         model(batch)
     return {name: float(variance) for name, variance in found.items()}

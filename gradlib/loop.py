@@ -11,11 +11,11 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from gradlib.errors import check_count, check_function, check_positive, check_type
+from gradlib.errors import check_count, check_positive, check_type
+from gradlib.forward import LossFunction, check_attached, loss_of
 
 Batch = Sequence[Any]
 Clip = Callable[[list[nn.Parameter]], object]
-LossFunction = Callable[[Any, Any], Tensor]
 OptimizerSource = Optimizer | Callable[..., Optimizer] | None
 
 
@@ -109,13 +109,12 @@ def backward(
     Returns:
         Scalar tensor: the mean loss, neither scaled nor attached to a graph.
     """
-    check_function(loss_fn, "loss_fn")
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
     for inputs, targets in group:
         with torch.autocast(device.type, autocast, autocast is not None):
-            loss = loss_fn(model(_to(inputs, device)), _to(targets, device))
-        _check_scalar(loss)
+            loss = loss_of(model, loss_fn, _to(inputs, device), _to(targets, device))
+        check_attached(loss)
         share = loss / len(group)
         torch.autograd.backward(share if scaler is None else scaler.scale(share))
         total = total + share.detach()
@@ -124,15 +123,6 @@ def backward(
 
 def _to(value: Any, device: torch.device) -> Any:
     return value.to(device) if hasattr(value, "to") else value
-
-
-def _check_scalar(loss: Tensor) -> None:
-    check_type(Tensor, loss_fn=loss)
-    if loss.dim() > 0:
-        raise ValueError(
-            f"loss_fn: expected a mean loss, a scalar, got shape {tuple(loss.shape)}. "
-            "Use reduction='mean'."
-        )
 
 
 def make_optimizer(
@@ -215,6 +205,11 @@ def make_scheduler(
                 f"one from the optimizer, got {type(scheduler).__name__}"
             )
         scheduler = scheduler(optimizer)
+        if not hasattr(scheduler, "step"):
+            raise TypeError(
+                "scheduler: expected the function to make an object with step(), got "
+                f"{type(scheduler).__name__}"
+            )
     if getattr(scheduler, "optimizer", optimizer) is not optimizer:
         raise ValueError(
             "scheduler: expected one of this run's optimizer, got one of another. "
@@ -227,11 +222,16 @@ def make_scheduler(
 
 
 def check_clip(clip: Clip | None) -> None:
-    """Refuse what cannot be called, such as a bare number.
+    """Refuse what cannot be called with parameters: a bare number, a class.
 
     Raises:
         TypeError: ``clip`` is neither a function nor None.
     """
+    if isinstance(clip, type):
+        raise TypeError(
+            f"clip: expected a function of the parameters, got the class "
+            f"{clip.__name__}. Write {clip.__name__}()."
+        )
     if clip is not None and not callable(clip):
         raise TypeError(
             f"clip: expected a function of the parameters, got {clip!r}. Write for "

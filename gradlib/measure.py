@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from gradlib.errors import check_list
+from gradlib.errors import check_list, check_type
 from gradlib.gradients import (
     Parameters,
     checked_gradients,
@@ -191,6 +191,7 @@ def _changes(model: nn.Module, before: Mapping[str, Tensor]) -> dict[str, Tensor
             f"before: expected a snapshot of this model, got one that differs in "
             f"{', '.join(odd[:5])}. Call snapshot(model) before the update."
         )
+    check_type(Tensor, **{f"before[{name!r}]": value for name, value in before.items()})
     for name, p in named.items():
         if p.shape != before[name].shape:
             raise ValueError(

@@ -165,7 +165,7 @@ class GradientMonitor:
         if not grads:
             raise RuntimeError(
                 "expected gradients, got none in any parameter. Call log after "
-                "backward() and before the gradients are set to None."
+                "backward() of this model, before the gradients are set to None."
             )
         row = dict(zip(columns, norms_of(grads), strict=True))
         if isinstance(loss, Tensor):

@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from gradlib.activations import ActivationLike, get
 from gradlib.criticality import inside_limits
 from gradlib.errors import check_generator, check_type
+from gradlib.forward import explained
 from gradlib.schemes import fan_in, weight_layers
 from gradlib.theory import chi, variance_map
 
@@ -124,7 +125,8 @@ def measured_growth(
         if x.is_floating_point():
             sources = [x.requires_grad_()]
             watch("", x)
-        output = model(x)
+        with explained("model", inputs=x):
+            output = model(x)
         if not isinstance(output, Tensor):
             raise TypeError(
                 "model: expected one that returns a tensor, got "

@@ -19,10 +19,10 @@ from gradlib.errors import (
     check_count,
     check_positive,
 )
+from gradlib.forward import LossFunction
 from gradlib.loop import (
     Batch,
     Clip,
-    LossFunction,
     backward,
     check_clip,
     groups_of_batches,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gradlib.errors import check_choice, check_count, check_generator, check_positive
 from gradlib.seeding import seeded
 
-KINDS = ("rnn", "lstm", "gru")
+NONLINEARITIES = {"rnn": ("tanh", "relu"), "lstm": ("tanh",), "gru": ("tanh",)}
 HIDDEN_SCHEMES = ("orthogonal", "gaussian", "identity")
 
 
@@ -72,7 +72,7 @@ def recurrent_classifier(
         in_features: Numbers in the input of one step.
         out_features: Numbers in the answer, such as classes.
         layers: Recurrent layers on top of each other.
-        nonlinearity: "tanh" or "relu"; only for "rnn".
+        nonlinearity: "tanh", or for "rnn" also "relu".
         spectral_radius: That of the hidden-to-hidden matrices; >= 0. None keeps
             torch's weights, whose radius is about 0.58.
         hidden_scheme: How they are drawn, as for `initialize_hidden_`.
@@ -213,8 +213,8 @@ def _unit_radius(width: int, scheme: str, generator: torch.Generator | None) -> 
 def _cell(
     kind: str, in_features: int, width: int, layers: int, nonlinearity: str
 ) -> nn.RNNBase:
-    check_choice(kind, "kind", KINDS)
-    check_choice(nonlinearity, "nonlinearity", ("tanh", "relu"))
+    check_choice(kind, "kind", NONLINEARITIES)
+    check_choice(nonlinearity, "nonlinearity", NONLINEARITIES[kind])
     check_count(width, "width")
     check_count(layers, "layers")
     if kind == "rnn":

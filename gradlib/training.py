@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 from torch.optim import Optimizer
@@ -15,15 +15,15 @@ from gradlib.errors import (
     DivergenceError,
     NonFiniteGradientError,
     check_choice,
-    check_count,
     check_limit,
     check_type,
 )
+from gradlib.evaluation import accuracy
+from gradlib.forward import LossFunction, check_autocast
 from gradlib.history import History
 from gradlib.loop import (
     Batch,
     Clip,
-    LossFunction,
     OptimizerSource,
     Scheduler,
     backward,
@@ -113,7 +113,7 @@ def fit(
     check_choice(stop_at_divergence, "stop_at_divergence", ["raise", "stop"])
     check_clip(clip)
     check_type(GradientMonitor | None, monitor=monitor)
-    check_type(torch.dtype | None, autocast=autocast)
+    check_autocast(autocast)
     check_type(GradScaler | None, scaler=scaler)
     limit = check_limit(diverged_above, "diverged_above")
     groups = groups_of_batches(batches, accumulate, steps)
@@ -169,49 +169,6 @@ def fit(
                 schedule(loss)
             optimizer.zero_grad()
     return history
-
-
-def accuracy(
-    model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 1000
-) -> float:
-    """Share of inputs whose largest output is at the target.
-
-    The model is in evaluation mode meanwhile, without gradients.
-
-    Args:
-        model: Gives scores of shape (n, classes).
-        x: Inputs, n of them along the first axis.
-        y: Targets: whole numbers, shape (n,).
-        batch_size: Inputs at a time.
-
-    Returns:
-        A number between 0 and 1.
-
-    Raises:
-        ValueError: there are no inputs, or not as many targets.
-
-    Example:
-        >>> scores = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
-        >>> accuracy(nn.Identity(), scores, torch.tensor([1, 1]))
-        0.5
-    """
-    check_count(batch_size, "batch_size")
-    check_type(nn.Module, model=model)
-    check_type(Tensor, x=x, y=y)
-    if len(x) != len(y) or len(x) == 0:
-        raise ValueError(
-            f"x, y: expected as many inputs as targets, one or more, got {len(x)} "
-            f"and {len(y)}"
-        )
-    device = next((p.device for p in model.parameters()), x.device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    with kept_modes(model), torch.no_grad():
-        model.eval()
-        for start in range(0, len(x), batch_size):
-            part = slice(start, start + batch_size)
-            found = model(x[part].to(device)).argmax(dim=-1)
-            right += (found == y[part].to(device)).sum()
-    return right.item() / len(x)
 
 
 @contextmanager

@@ -107,6 +107,7 @@ class Transformer(nn.Module):
         self.max_logits: Tensor | None = None
 
     def forward(self, tokens: Tensor) -> Tensor:
+        check_type(Tensor, tokens=tokens)
         steps, context = tokens.shape[-1], len(self.positions)
         if tokens.ndim != 2 or steps > context:
             raise ValueError(
@@ -218,7 +219,7 @@ def token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
 
     Raises:
         TypeError: an argument is no tensor.
-        ValueError: the shapes do not fit.
+        ValueError: the shapes do not fit, or ``tokens`` are no int64.
 
     Example:
         >>> loss = token_loss(torch.zeros(2, 3, 8), torch.zeros(2, 3).long())
@@ -230,5 +231,9 @@ def token_loss(logits: Tensor, tokens: Tensor) -> Tensor:
         raise ValueError(
             "logits, tokens: expected shapes (batch, steps, vocab) and (batch, steps), "
             f"got {tuple(logits.shape)} and {tuple(tokens.shape)}"
+        )
+    if tokens.dtype != torch.int64:
+        raise ValueError(
+            f"tokens: expected torch.int64, got {tokens.dtype}. Write tokens.long()."
         )
     return F.cross_entropy(logits.flatten(0, -2), tokens.flatten())

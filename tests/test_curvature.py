@@ -240,6 +240,11 @@ W = nn.Parameter(torch.ones(2))
         ),
         (lambda: jacobian_singular_values(torch.sin, 3.0), TypeError, "got float"),
         (
+            lambda: jacobian_singular_values(torch.relu, torch.tensor([1, math.nan])),
+            ValueError,
+            "x: expected finite numbers, got NaN or infinity",
+        ),
+        (
             lambda: jacobian_singular_values(lambda x: (x, x), torch.ones(2)),
             TypeError,
             "function: expected it to return a tensor, got tuple",

@@ -334,6 +334,7 @@ def test_without_epochs_there_is_no_end():
     ("change", "error", "message"),
     [
         ({"y": torch.zeros(9)}, ValueError, "as many inputs as targets, got 10 and 9"),
+        ({"x": np.zeros(10)}, TypeError, "x: expected Tensor, got ndarray"),
         ({"batch_size": 11}, ValueError, "batch_size: expected at most 10, .* got 11"),
         ({"batch_size": 0}, ValueError, "batch_size: expected a whole number >= 1"),
         ({"seed": -1}, ValueError, "seed: expected a whole number >= 0, got -1"),

@@ -473,6 +473,11 @@ def test_no_trace_is_left(fails: bool, earlier: bool) -> None:
             ValueError,
             "b: expected a direction, got a gradient of norm nan",
         ),
+        (
+            lambda m: update_norms(m, dict.fromkeys(snapshot(m), 1.0)),
+            TypeError,
+            r"before\['.*'\]: expected Tensor, got float",
+        ),
         (lambda m: gradient_angle([], []), ValueError, "one or more tensors, got"),
         (lambda m: first_nonfinite(3, m), TypeError, "torch.nn.Module, got int"),
         (

@@ -112,6 +112,10 @@ def test_seed_leaves_torch_alone() -> None:
         ({"layers": 0}, "layers: expected"),
         ({"in_features": 0}, "in_features: expected"),
         ({"out_features": 0}, "out_features: expected"),
+        (
+            {"kind": "gru", "nonlinearity": "relu"},
+            "nonlinearity: expected one of tanh; got 'relu'",
+        ),
         ({"nonlinearity": "gelu"}, "nonlinearity: expected one of tanh, relu"),
         ({"spectral_radius": -1.0}, "spectral_radius: expected a finite number >= 0"),
         ({"hidden_scheme": "he"}, "hidden_scheme: expected one of orthogonal"),

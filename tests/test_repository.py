@@ -18,12 +18,13 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from stamp_repository import canonical, differing, stamp, text_files  # noqa: E402
 
 LEVELS = [
-    {"errors", "nonfinite"},
+    {"errors", "forward", "nonfinite"},
     {"curvature", "gradients", "history", "loop", "precision", "quadrature",
      "seeding", "stability", "tasks", "vision"},
     {"activations", "adaptive_clip", "data", "measure", "probes", "range_test",
      "recurrent", "regularization"},
-    {"clip", "criticality", "growth", "monitor", "schemes", "spectrum", "transformer"},
+    {"clip", "criticality", "evaluation", "growth", "monitor", "schemes", "spectrum",
+     "transformer"},
     {"models", "theory"},
     {"propagation", "training"},
     {"auditing"},

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -350,7 +351,18 @@ ONE = nn.Linear(16, 10)
         ({"diverged_above": NAN}, ValueError, "diverged_above: expected a finite num"),
         ({"steps": 0}, ValueError, "steps: expected a whole number >= 1, got 0"),
         ({"batches": []}, ValueError, "batches: expected at least one .* got 0"),
+        ({"activation": "rellu"}, ValueError, "activation: expected one of .* 'rellu"),
+        (
+            {"batches": [(np.ones((2, 16)), np.ones(2))]},
+            TypeError,
+            "inputs: expected Tensor, got ndarray",
+        ),
         ({"batches": [3]}, TypeError, "batches: expected pairs .* got one"),
+        (
+            {"loss_fn": lambda outputs, y: outputs.detach().mean()},
+            ValueError,
+            "loss_fn: expected a loss with a gradient, got one without",
+        ),
         (
             {"loss_fn": partial(F.cross_entropy, reduction="none")},
             ValueError,

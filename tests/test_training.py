@@ -12,10 +12,10 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
 
-from gradlib.clip import clip_norm_
+from gradlib.clip import AutoClip, clip_norm_
 from gradlib.errors import DivergenceError
 from gradlib.monitor import GradientMonitor
-from gradlib.training import accuracy, fit
+from gradlib.training import fit
 
 
 def network(*extra, seed=0):
@@ -562,6 +562,36 @@ FROZEN = network().requires_grad_(False)
             TypeError,
             "loss_fn: expected Tensor, got float",
         ),
+        (
+            network(),
+            {"lr": 0.1, "loss_fn": lambda outputs, y: outputs.detach().sum()},
+            ValueError,
+            "loss_fn: expected a loss with a gradient, got one without",
+        ),
+        (
+            network(),
+            {"lr": 0.1, "loss_fn": nn.CrossEntropyLoss},
+            TypeError,
+            r"got the class CrossEntropyLoss. Write CrossEntropyLoss\(\)",
+        ),
+        (
+            network(),
+            {"lr": 0.1, "clip": AutoClip},
+            TypeError,
+            r"clip: .*got the class AutoClip. Write AutoClip\(\)",
+        ),
+        (
+            network(),
+            {"lr": 0.1, "scheduler": lambda optimizer: None},
+            TypeError,
+            r"scheduler: .* make an object with step\(\), got NoneType",
+        ),
+        (
+            network(),
+            {"lr": 0.1, "autocast": torch.float32},
+            ValueError,
+            "autocast: expected torch.bfloat16, .* got torch.float32",
+        ),
         (FROZEN, {"lr": 0.1}, ValueError, "at least one trainable parameter"),
         (nn.Tanh(), {"lr": 0.1}, ValueError, "got Tanh without any"),
     ],
@@ -575,42 +605,3 @@ def test_a_ready_optimizer_has_its_own_rate():
     model = network()
     with pytest.raises(ValueError, match="lr: expected none beside a ready optimizer"):
         fit(model, digits(1), optimizer=Adam(model.parameters()), lr=0.1)
-
-
-# Accuracy
-
-
-def test_accuracy_is_the_share_of_right_answers():
-    model, (x, y) = network(), digits(1, size=50)[0]
-    expected = sum(
-        int(
-            torch.stack(tuple(model(row))).tolist().index(max(model(row).tolist())) == t
-        )
-        for row, t in zip(x, y.tolist(), strict=True)
-    )
-    assert accuracy(model, x, y) == expected / 50
-    assert accuracy(model, x, y, batch_size=7) == expected / 50
-
-
-def test_accuracy_evaluates_and_leaves_no_trace():
-    modes = []
-    model = network(nn.BatchNorm1d(8))
-    model[0].register_forward_hook(
-        lambda module, *_: modes.append((module.training, torch.is_grad_enabled()))
-    )
-    model[1].eval()
-    accuracy(model, *digits(1)[0])
-    assert modes == [(False, False)]
-    assert [module.training for module in model] == [True, False, True, True]
-    assert model[2].num_batches_tracked == 0
-
-
-@pytest.mark.parametrize(("inputs", "targets"), [(4, 3), (0, 0)])
-def test_accuracy_needs_as_many_targets_as_inputs(inputs, targets):
-    with pytest.raises(ValueError, match=f"one or more, got {inputs} and {targets}"):
-        accuracy(network(), torch.zeros(inputs, 6), torch.zeros(targets))
-
-
-def test_accuracy_needs_a_batch_size():
-    with pytest.raises(ValueError, match="batch_size: expected a whole number >= 1"):
-        accuracy(network(), *digits(1)[0], batch_size=0)

@@ -247,3 +247,7 @@ def test_wrong_tokens_are_refused() -> None:
         model(some_tokens(2, 5))
     with pytest.raises(ValueError, match=r"\(batch, steps\)"):
         model(some_tokens(3))
+    with pytest.raises(TypeError, match="tokens: expected Tensor, got list"):
+        model([[1, 2]])
+    with pytest.raises(ValueError, match=r"torch.int64, got torch.float32. Write"):
+        token_loss(model(some_tokens(3, 2)), torch.zeros(3, 2))

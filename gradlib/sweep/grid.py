@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gradlib.activations import ActivationLike
+from gradlib.activations import ActivationLike, get
 from gradlib.errors import check_count, check_function, check_limit, check_positive
+from gradlib.forward import LossFunction
 from gradlib.initialization import initialize_
-from gradlib.loop import Batch, LossFunction, groups_of_batches
+from gradlib.loop import Batch, groups_of_batches
 from gradlib.seeding import seeded
 from gradlib.sweep.result import Member, SweepResult
 from gradlib.sweep.runs import Runs
@@ -87,7 +88,7 @@ def sweep(
     check_function(loss_fn, "loss_fn")
     rates = [check_positive(lr, "lrs", zero_ok=True) for lr in _some(lrs, "lrs")]
     draws = [check_count(seed, "seeds", least=0) for seed in _some(seeds, "seeds")]
-    starts = _labelled(schemes)
+    starts, activation = _labelled(schemes), get(activation)
     groups = groups_of_batches(batches, 1, steps)
     members = tuple(Member(*parts) for parts in product(starts, rates, draws))
     models = {

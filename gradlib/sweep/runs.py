@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from gradlib.errors import check_type
-from gradlib.loop import LossFunction
+from gradlib.forward import LossFunction, check_attached, loss_of
 from gradlib.sweep.result import Member
 
 State = dict[str, Tensor]
@@ -46,15 +46,17 @@ class Runs:
         self, x: Tensor, y: Tensor, loss_fn: LossFunction
     ) -> tuple[Tensor, Tensor]:
         """Loss and gradient norm of each run."""
+        check_type(Tensor, inputs=x, targets=y)
         x, y = x.to(self.rates.device), y.to(self.rates.device)
 
-        def loss_of(weights: State, buffers: State) -> Tensor:
-            loss = loss_fn(functional_call(self.model, (weights, buffers), (x,)), y)
-            check_type(Tensor, loss_fn=loss)
-            return loss
+        def one(weights: State, buffers: State) -> Tensor:
+            def model(x: Tensor) -> object:
+                return functional_call(self.model, (weights, buffers), (x,))
+
+            return loss_of(model, loss_fn, x, y)
 
         try:
-            losses = vmap(loss_of, randomness="different")(self.weights, self.buffers)
+            losses = vmap(one, randomness="different")(self.weights, self.buffers)
         except RuntimeError as error:
             if "vmap" not in str(error) and "Batching rule" not in str(error):
                 raise
@@ -62,11 +64,7 @@ class Runs:
                 f"model: torch.func.vmap cannot run {type(self.model).__name__} "
                 f"({error}). Train such models one by one, with gradlib.fit."
             ) from error
-        if losses.dim() > 1:
-            raise ValueError(
-                "loss_fn: expected a mean loss, a scalar, got shape "
-                f"{tuple(losses.shape[1:])}. Use reduction='mean'."
-            )
+        check_attached(losses)
         self.gradients = torch.autograd.grad(
             losses.sum(), self.trained, allow_unused=True, materialize_grads=True
         )
