@@ -97,12 +97,22 @@ def small_transformer(**arguments: object) -> None:
     model(torch.zeros(2, 1, dtype=torch.int64))
 
 
-def forget_bias(kind: str, bias: float | None) -> dict[str, object]:
-    return {"kind": kind, "forget_bias": bias if kind == "lstm" else None}
+def cell(kind: str, bias: float | None, nonlinearity: str) -> dict[str, object]:
+    """A kind with what only that kind has."""
+    return {
+        "kind": kind,
+        "forget_bias": bias if kind == "lstm" else None,
+        "nonlinearity": nonlinearity if kind == "rnn" else "tanh",
+    }
 
 
 RECURRENT = {
-    "joint": st.builds(forget_bias, KIND.good, st.none() | st.floats(-5, 5)),
+    "joint": st.builds(
+        cell,
+        KIND.good,
+        st.none() | st.floats(-5, 5),
+        st.sampled_from(["tanh", "relu"]),
+    ),
     "kind": Kind(KIND.good, KIND.bad),
     "width": SMALL,
     "layers": count(1, 2),

@@ -43,11 +43,12 @@ from gradlib import chapter, data, tasks
 from gradlib.clip import clip_norm_, normalize_
 from gradlib.diagnosis import diagnose, diagnose_history
 from gradlib.errors import DivergenceError
+from gradlib.evaluation import accuracy
 from gradlib.history import History
 from gradlib.monitor import GradientMonitor
 from gradlib.range_test import lr_range_test
 from gradlib.sweep import build, sweep
-from gradlib.training import accuracy, fit
+from gradlib.training import fit
 
 NO_TRAINABLE = (*NO_MODEL, nn.ReLU())
 RATES = [0.0, 1e-6, 0.1, 10.0, 1e30]
@@ -181,7 +182,7 @@ TABLE: dict[str, Entry] = {
         errors=(DivergenceError,),
         changes=("weights", "gradients to None", "random state"),
     ),
-    "training.accuracy": entry(
+    "evaluation.accuracy": entry(
         accuracy,
         joint=st.builds(lambda batch: {"x": batch[0], "y": batch[1]}, PAIR),
         model=Kind(NETWORK, NO_MODEL),
