@@ -183,9 +183,7 @@ class ZClip:
         error_if_nonfinite: bool = True,
     ) -> None:
         self.z_threshold = check_positive(z_threshold, "z_threshold")
-        self.decay = check_positive(decay, "decay")
-        if decay >= 1:
-            raise ValueError(f"decay: expected a number between 0 and 1, got {decay}")
+        self.decay = check_positive(decay, "decay", below=1.0)
         self.warmup = check_count(warmup, "warmup")
         fixed = math.inf if max_norm is None else check_positive(max_norm, "max_norm")
         self.max_norm = fixed

@@ -61,12 +61,15 @@ class NonFiniteGradientError(RuntimeError):
         )
 
 
-def check_positive(value: float, name: str, *, zero_ok: bool = False) -> float:
+def check_positive(
+    value: float, name: str, *, zero_ok: bool = False, below: float = math.inf
+) -> float:
     """Return ``value`` as a float if it is a finite number > 0 (or >= 0).
 
     Raises:
         TypeError: ``value`` is not a number.
-        ValueError: ``value`` is NaN, infinite, negative, or zero without ``zero_ok``.
+        ValueError: ``value`` is NaN, infinite, negative, zero without ``zero_ok``, or
+            not below ``below``.
 
     Example:
         >>> check_positive(-1.0, "max_norm")
@@ -74,13 +77,14 @@ def check_positive(value: float, name: str, *, zero_ok: bool = False) -> float:
         ...
         ValueError: max_norm: expected a finite number > 0, got -1.0
     """
-    bound = ">= 0" if zero_ok else "> 0"
+    bound = (">= 0" if zero_ok else "> 0") + f" and < {below:g}" * (below < math.inf)
     if isinstance(value, bool) or not hasattr(value, "__float__"):
         raise TypeError(
             f"{name}: expected a finite number {bound}, got {type(value).__name__}"
         )
     number = float(value)
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero_ok):
+    sane = math.isfinite(number) and 0 <= number < below
+    if not sane or (number == 0 and not zero_ok):
         raise ValueError(f"{name}: expected a finite number {bound}, got {value!r}")
     return number
 
@@ -161,6 +165,26 @@ def check_type(kind: Any, **values: object) -> None:
         if not isinstance(value, kind):
             wanted = getattr(kind, "__name__", str(kind))
             raise TypeError(f"{name}: expected {wanted}, got {type(value).__name__}")
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is not a module, such as a class or a list of parameters.
+
+    Raises:
+        TypeError: ``model`` is no ``torch.nn.Module``.
+
+    Example:
+        >>> check_model(torch.nn.ReLU)
+        Traceback (most recent call last):
+        ...
+        TypeError: model: expected a torch.nn.Module, got the class ReLU. Write ReLU().
+    """
+    if isinstance(model, torch.nn.Module):
+        return
+    got = type(model).__name__
+    if isinstance(model, type):
+        got = f"the class {model.__name__}. Write {model.__name__}()."
+    raise TypeError(f"model: expected a torch.nn.Module, got {got}")
 
 
 def check_function(value: Any, name: str) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gradlib.errors import check_count, check_type
+from gradlib.errors import check_count, check_model, check_type
 from gradlib.forward import explained
 from gradlib.loop import kept_modes
 
@@ -33,7 +33,7 @@ def accuracy(
         0.5
     """
     check_count(batch_size, "batch_size")
-    check_type(nn.Module, model=model)
+    check_model(model)
     check_type(Tensor, x=x, y=y)
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(

@@ -11,7 +11,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from gradlib.errors import check_count, check_positive, check_type
+from gradlib.errors import check_count, check_model, check_positive, check_type
 from gradlib.forward import LossFunction, check_attached, loss_of
 
 Batch = Sequence[Any]
@@ -135,7 +135,7 @@ def make_optimizer(
         ValueError: neither or both are given, or the optimizer does not hold a
             trainable parameter of the model.
     """
-    check_type(nn.Module, model=model)
+    check_model(model)
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise ValueError(

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from gradlib.errors import check_list, check_type
+from gradlib.errors import check_list, check_model, check_type
 from gradlib.gradients import (
     Parameters,
     checked_gradients,
     norms_of,
-    on_one_device,
     total_norm,
 )
 from gradlib.nonfinite import NonFinite, first_nonfinite
+from gradlib.probes import read
 
 __all__ = [
     "NonFinite",
@@ -168,15 +168,10 @@ def _sizes(tensors: Iterable[Tensor]) -> list[float]:
         t.detach() if t.layout is torch.strided else t.detach().coalesce().values()
         for t in tensors
     ]
-    sizes = _read(norms_of(dense))
+    sizes = read(norms_of(dense))
     if all(_EXACT_IN_FLOAT32 < size < math.inf for size in sizes):
         return sizes
-    return _read(norms_of(dense, dtype=torch.float64))
-
-
-def _read(scalars: list[Tensor]) -> list[float]:
-    numbers: list[float] = torch.stack(on_one_device(scalars)).tolist()
-    return numbers
+    return read(norms_of(dense, dtype=torch.float64))
 
 
 def _changes(model: nn.Module, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -218,10 +213,7 @@ def _direction(gradient: Tensor | Iterable[Tensor], name: str) -> Tensor:
 
 
 def _named(model: nn.Module) -> dict[str, Tensor]:
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model: expected a torch.nn.Module, got {type(model).__name__}"
-        )
+    check_model(model)
     named: dict[str, Tensor] = dict(model.named_parameters())
     if not named:
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any, Self, SupportsFloat
 import torch
 from torch import Tensor, nn
 
-from gradlib.errors import check_count
+from gradlib.errors import check_count, check_model
 from gradlib.gradients import norms_of
 from gradlib.history import History
 from gradlib.nonfinite import NonFinite, kind_of
@@ -73,10 +73,7 @@ class GradientMonitor:
         updates_every: int | None = None,
         activations: bool = False,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"model: expected a torch.nn.Module, got {type(model).__name__}"
-            )
+        check_model(model)
         self.every = check_count(every, "every")
         self.updates_every = _updates_every(self.every, updates_every)
         self.history = History()

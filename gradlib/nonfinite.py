@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from gradlib.errors import check_function
+from gradlib.errors import check_function, check_model
 
 _KINDS = ("", "inf", "nan")
 
@@ -74,10 +74,7 @@ def first_nonfinite(
         >>> first_nonfinite(model, lambda: model(torch.full((1, 2), 10.0)).sum())
         NonFinite(name='0', where='forward', kind='inf')
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model: expected a torch.nn.Module, got {type(model).__name__}"
-        )
+    check_model(model)
     check_function(run, "run")
     watch = _Watch()
     with _restored(model), watch.over(model):

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradlib.activations import ActivationLike, get
 from gradlib.criticality import inside_limits
-from gradlib.errors import check_generator, check_type
+from gradlib.errors import check_generator, check_model
 from gradlib.forward import explained
 from gradlib.schemes import fan_in, weight_layers
 from gradlib.theory import chi, variance_map
@@ -104,7 +104,7 @@ def measured_growth(
             f"batch: expected a tensor of inputs, got {type(batch).__name__}. Of a "
             "pair (inputs, targets) give the inputs."
         )
-    check_type(nn.Module, model=model)
+    check_model(model)
     check_generator(generator)
     signals: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from gradlib.activations import ActivationLike
 from gradlib.activations import gain as recommended_gain
-from gradlib.errors import check_choice, check_generator, check_positive
+from gradlib.errors import check_choice, check_generator, check_model, check_positive
 
 Model = TypeVar("Model", bound=nn.Module)
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -172,8 +172,7 @@ def weight_layers(model: nn.Module) -> dict[str, Layer]:
         >>> list(weight_layers(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())))
         ['0']
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch module, got {type(model).__name__}")
+    check_model(model)
     layers = {n: m for n, m in model.named_modules() if isinstance(m, LAYERS)}
     for name, layer in layers.items():
         if is_lazy(layer.weight):

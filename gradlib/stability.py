@@ -243,8 +243,4 @@ def gradient_noise(
 
 
 def _decay(value: float, name: str) -> float:
-    """``value`` if it is in [0, 1)."""
-    number = check_positive(value, name, zero_ok=True)
-    if number >= 1:
-        raise ValueError(f"{name}: expected a number in [0, 1), got {value!r}")
-    return number
+    return check_positive(value, name, zero_ok=True, below=1.0)

@@ -279,7 +279,7 @@ def test_activation_is_looked_up() -> None:
 
 def test_bad_arguments_are_refused() -> None:
     model = nn.Linear(2, 2)
-    with pytest.raises(TypeError, match="model: expected a torch module, got str"):
+    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, got str"):
         audit("model")
     with pytest.raises(TypeError, match=r"batch: expected a tensor .* got list"):
         audit(model, [torch.ones(2, 2)])

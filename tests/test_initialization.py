@@ -171,7 +171,7 @@ def test_fixup_refuses_what_it_cannot_do() -> None:
         fixup_(nn.Sequential(nn.Linear(2, 2)), branches=[[nn.Linear(2, 2)]])
     with pytest.raises(ValueError, match="branches: expected"):
         fixup_(nn.Sequential(nn.Linear(2, 2)), branches=[[]])
-    with pytest.raises(TypeError, match="model: expected a torch module"):
+    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module"):
         fixup_(None)
 
 

@@ -345,7 +345,7 @@ ONE = nn.Linear(16, 10)
         ({"seeds": [0.5]}, TypeError, "seeds: expected a whole number >= 0, got float"),
         ({"schemes": "he"}, TypeError, r"schemes: expected a list, got 'he'. Write \["),
         ({"schemes": ["hee"]}, ValueError, "scheme: expected one of lecun, .* got 'he"),
-        ({"momentum": 1.0}, ValueError, r"momentum: expected a number in \[0, 1\)"),
+        ({"momentum": 1.0}, ValueError, "momentum: .* >= 0 and < 1, got 1.0"),
         ({"momentum": -0.1}, ValueError, "momentum: expected a finite number >= 0"),
         ({"max_norm": 0.0}, ValueError, "max_norm: expected a finite number > 0, got"),
         ({"diverged_above": NAN}, ValueError, "diverged_above: expected a finite num"),

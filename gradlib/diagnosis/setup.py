@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradlib.diagnosis.snapshot import unchanged_random_state
+from gradlib.errors import check_model
 
 WATCHED_STEPS = 100
 FEWEST_STEPS = 30
@@ -114,8 +115,7 @@ def build(
     max_steps: int | None,
 ) -> Setup:
     """Check the arguments of :func:`gradlib.diagnose` and bundle them."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model)}")
+    check_model(model)
     if not any(True for _ in model.parameters()):
         raise ValueError("model: expected at least one parameter, got none to train")
     if not isinstance(optimizer, Optimizer):

@@ -81,8 +81,7 @@ def sweep(
         ...       seeds=[0, 1], steps=100, loss_fn=F.mse_loss).best()
         Setting(scheme='as made', lr=0.1)
     """
-    if check_positive(momentum, "momentum", zero_ok=True) >= 1:
-        raise ValueError(f"momentum: expected a number in [0, 1), got {momentum!r}")
+    check_positive(momentum, "momentum", zero_ok=True, below=1.0)
     bound = math.inf if max_norm is None else check_positive(max_norm, "max_norm")
     check_limit(diverged_above, "diverged_above")
     check_function(loss_fn, "loss_fn")
