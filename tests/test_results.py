@@ -212,7 +212,7 @@ def test_clipping_descends_a_quartic_fast() -> None:
     assert slopes[1] < 1
 
 
-# 10 seeds: 0.87 to 0.94. The task matters: on a fresh Markov chain each step, where
+# 20 seeds: 0.86 to 0.95. The task matters: on a fresh Markov chain each step, where
 # the noise of the batch hides the curvature, six seeds gave -0.3 to 0.5.
 @pytest.mark.parametrize("seed", SEEDS)
 def test_curvature_follows_the_gradient(seed: int) -> None:
@@ -305,11 +305,13 @@ def walk(noise: Tensor, clip: Clip | None) -> Tensor:
     return torch.stack(squares)
 
 
+# 20 seeds: 1,000 times or more (more chains and steps meet larger kicks); the Gaussian
+# walk, which clipping leaves alone, within 4 per cent of its floor.
 @pytest.mark.parametrize("seed", SEEDS)
 def test_clipping_bounds_heavy_tails(seed: int) -> None:
     clip = partial(clip_each_norm_, max_norm=5.0)
     noise = heavy_tailed_noise((400, 100, 10), 1.5, generator=generator(seed))
-    assert walk(noise, None).max() > 1000 * walk(noise, clip).max()
+    assert walk(noise, None).max() > 300 * walk(noise, clip).max()
     gaussian = walk(normal(seed, 400, 100, 10), clip)[200:].mean().item()
     assert gaussian == pytest.approx(10 * noise_floor(0.02, 1.0), rel=0.1)
 
@@ -340,7 +342,7 @@ def worst_after_outliers(seed: int, clip: Clip | None) -> float:
     return max(x for step, x in losses if step > 80 and step not in outliers)
 
 
-# 10 seeds: clipped at most 0.8, not clipped at least 14,000.
+# 20 seeds: clipped at most 0.84, not clipped at least 9,000.
 @pytest.mark.parametrize("seed", SEEDS)
 def test_clippers_survive_outlier_batches(seed: int) -> None:
     assert worst_after_outliers(seed, None) > 1000
@@ -348,7 +350,7 @@ def test_clippers_survive_outlier_batches(seed: int) -> None:
         assert worst_after_outliers(seed, make()) < 1
 
 
-# 10 seeds: within 1 per cent.
+# 20 seeds: within 2 per cent.
 @pytest.mark.parametrize(("lr", "steps"), [(0.1, 1500), (0.2, 750)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_sharpness_settles_at_its_limit(seed: int, lr: float, steps: int) -> None:
@@ -401,7 +403,7 @@ def test_catapult_up_to_twice_the_limit() -> None:
     assert runs.diverged.view(len(shares), 10).all(1).tolist() == [*[False] * 4, True]
 
 
-# 10 seeds: linear decay ends 8 to 17 per cent lower, each at its best rate.
+# 20 seeds: linear decay ends 8 to 17 per cent lower, each at its best rate.
 @pytest.mark.parametrize("seed", SEEDS)
 def test_linear_decay_ends_below_a_constant_rate(seed: int) -> None:
     curvatures, steps = torch.logspace(-3, 0, 20), 400
@@ -456,6 +458,7 @@ def test_he_trains_thirty_layers_and_xavier_does_not() -> None:
     assert twice.isinf().all()
 
 
+# 20 seeds: the mean of clipped shards has 0.48 to 0.57 of the norm allowed.
 @pytest.mark.parametrize("seed", SEEDS)
 def test_clipping_shards_is_not_clipping_their_mean(seed: int) -> None:
     model = deep_mlp(3, 32, in_features=32, seed=seed)
@@ -478,7 +481,7 @@ def test_clipping_shards_is_not_clipping_their_mean(seed: int) -> None:
     assert clipped.norm() < 0.95 * norm / 2
 
 
-# 10 seeds: the Jacobian is 49 to 66 before and 2e-4 to 3e-4 after.
+# 20 seeds: the Jacobian is 36 to 84 before and at most 4e-4 after.
 @pytest.mark.parametrize("seed", SEEDS)
 def test_spectral_norm_cures_by_vanishing(seed: int) -> None:
     model = deep_mlp(10, 128, in_features=128, out_features=128, bias=False)

@@ -116,7 +116,7 @@ def last_gradients(position: str, seed: int) -> list[float]:
     return norms
 
 
-# 10 seeds: the mean of five varies by 3 to 4 per cent about 1 / sqrt(1 + 1.5 depth),
+# 20 seeds: the mean of five varies by 3 to 6 per cent about 1 / sqrt(1 + 1.5 depth),
 # one seed by up to 16. Slopes with post-norm are 0.04 to 0.20.
 def test_pre_norm_shrinks_the_last_gradient_with_depth() -> None:
     pre, post = (
@@ -179,7 +179,7 @@ def train(
     return torch.tensor(losses)[-10:].mean(0), logits
 
 
-# 10 seeds: without QK norm losses 2.66 to 2.77 and logits above 5,000; with it at
+# 20 seeds: without QK norm losses 2.62 to 2.77 and logits above 4,600; with it at
 # most 0.06 and 30. Guessing is ln 16 = 2.77.
 def test_qk_norm_survives_a_large_rate() -> None:
     task = dict(lr=0.1, warmup=20, steps=150, context=16, depth=1)
@@ -190,8 +190,8 @@ def test_qk_norm_survives_a_large_rate() -> None:
     assert min(large) > 100 * max(small)
 
 
-# 10 seeds: the mean of five loses 0.24 without warm-up, and is 0.5 to 0.7 worse with
-# it than pre-norm. Longer runs of larger models lose more.
+# 20 seeds: the mean of five loses 0.2 to 0.3 without warm-up, and with it is 0.3 to
+# 0.7 above pre-norm. Longer runs of larger models lose more.
 def test_post_norm_needs_warmup() -> None:
     task = dict(lr=0.016, steps=120, context=8, width=16, depth=4, heads=2)
     late, early, pre = (
@@ -199,7 +199,7 @@ def test_post_norm_needs_warmup() -> None:
         for warmup, position in ((1, "post"), (60, "post"), (1, "pre"))
     )
     assert late > early + 0.1
-    assert early > pre + 0.3
+    assert early > pre + 0.2
 
 
 def test_seed_leaves_torch_alone() -> None:
