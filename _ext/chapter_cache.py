@@ -6,7 +6,9 @@ Here an entry counts only if its outputs can be read and belong to the notebook.
 """
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
@@ -22,7 +24,7 @@ UNUSABLE = (OSError, RuntimeError, SQLAlchemyError)
 
 
 class ChapterCache:
-    """Finds and keeps executed notebooks in a folder.
+    """Finds and keeps executed notebooks in a folder; to be closed after use.
 
     Raises:
         ExtensionError: nothing can be written to the folder.
@@ -42,7 +44,22 @@ class ChapterCache:
 
     def open(self) -> None:
         self.cache = get_cache(self.folder)
-        self.cache.list_cache_records()
+        try:
+            self.cache.list_cache_records()
+        except UNUSABLE:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database's connections."""
+        with suppress(*UNUSABLE):
+            self.cache.db.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
 
     def seconds(self, notebook: NotebookNode) -> float | None:
         """Running time of a notebook whose outputs are kept, else None."""

@@ -141,21 +141,25 @@ def fill_cache(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
     if app.config.nb_execution_mode != "cache":
         return
     prepare_kernels(Path(app.outdir).resolve().parent / ".kernels")
-    cache = ChapterCache(Path(app.config.nb_execution_cache_path))
     waiting: list[tuple[Chapter, NotebookNode]] = []
-    for name in docnames:
-        path = Path(env.doc2path(name))
-        if path.suffix != ".ipynb":
-            continue
-        notebook = read(path)
-        if cache.seconds(notebook) is None:
-            waiting.append((Chapter(name, path), notebook))
-    if waiting:
-        at_once = chapters_at_once()
-        logger.info("running %d chapter(s), %d at a time", len(waiting), at_once)
-        failed = run_all(app, cache, waiting, at_once)
-        if failed:
-            raise ExtensionError(f"chapter(s) failed: {', '.join(sorted(failed))}")
+    with open_cache(app) as cache:
+        for name in docnames:
+            path = Path(env.doc2path(name))
+            if path.suffix != ".ipynb":
+                continue
+            notebook = read(path)
+            if cache.seconds(notebook) is None:
+                waiting.append((Chapter(name, path), notebook))
+        if waiting:
+            at_once = chapters_at_once()
+            logger.info("running %d chapter(s), %d at a time", len(waiting), at_once)
+            failed = run_all(app, cache, waiting, at_once)
+            if failed:
+                raise ExtensionError(f"chapter(s) failed: {', '.join(sorted(failed))}")
+
+
+def open_cache(app: Sphinx) -> ChapterCache:
+    return ChapterCache(Path(app.config.nb_execution_cache_path))
 
 
 def run_all(
@@ -198,15 +202,15 @@ def report(app: Sphinx, exception: Exception | None) -> None:
     """Print each chapter's running time and where the book is."""
     if exception or app.builder.name != "html":
         return
-    cache = ChapterCache(Path(app.config.nb_execution_cache_path))
     logger.info("")
-    for name in sorted(app.env.found_docs):
-        path = Path(app.env.doc2path(name))
-        if path.suffix != ".ipynb":
-            continue
-        seconds = cache.seconds(read(path)) or 0.0
-        origin = "ran now" if name in app.chapters_run else "from the cache"
-        logger.info("%-32s %6.1f s  %s", name, seconds, origin)
+    with open_cache(app) as cache:
+        for name in sorted(app.env.found_docs):
+            path = Path(app.env.doc2path(name))
+            if path.suffix != ".ipynb":
+                continue
+            seconds = cache.seconds(read(path)) or 0.0
+            origin = "ran now" if name in app.chapters_run else "from the cache"
+            logger.info("%-32s %6.1f s  %s", name, seconds, origin)
     logger.info("The book: %s", Path(app.outdir) / "index.html")
 
 

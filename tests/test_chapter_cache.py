@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,10 @@ def executed(code: str = "print(1)") -> NotebookNode:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> ChapterCache:
-    cache = ChapterCache(tmp_path / "cache")
-    cache.keep(CHAPTER, executed(), 1.5)
-    return cache
+def cache(tmp_path: Path) -> Iterator[ChapterCache]:
+    with ChapterCache(tmp_path / "cache") as cache:
+        cache.keep(CHAPTER, executed(), 1.5)
+        yield cache
 
 
 def outputs(cache: ChapterCache) -> Path:
@@ -43,7 +44,8 @@ def outputs(cache: ChapterCache) -> Path:
 def test_a_kept_notebook_is_found_by_its_code(cache: ChapterCache) -> None:
     assert cache.seconds(executed()) == 1.5
     assert cache.seconds(executed("print(2)")) is None
-    assert ChapterCache(cache.folder).seconds(executed()) == 1.5
+    with ChapterCache(cache.folder) as again:
+        assert again.seconds(executed()) == 1.5
 
 
 @pytest.mark.parametrize("part", [0, 0.5, 0.99])
@@ -72,10 +74,10 @@ def test_outputs_of_another_notebook_do_not_count(cache: ChapterCache) -> None:
 @pytest.mark.parametrize("content", [b"", b"no database", b"SQLite format 3\0half"])
 def test_a_damaged_database_starts_afresh(cache: ChapterCache, content: bytes) -> None:
     (cache.folder / "global.db").write_bytes(content)
-    again = ChapterCache(cache.folder)
-    assert again.seconds(executed()) is None
-    again.keep(CHAPTER, executed(), 2.5)
-    assert again.seconds(executed()) == 2.5
+    with ChapterCache(cache.folder) as again:
+        assert again.seconds(executed()) is None
+        again.keep(CHAPTER, executed(), 2.5)
+        assert again.seconds(executed()) == 2.5
 
 
 def test_a_full_disk_leaves_nothing_half_written(
