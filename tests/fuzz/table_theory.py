@@ -7,6 +7,7 @@ from kinds import (
     GENERATOR,
     INF,
     MATRIX,
+    MODEL,
     NAMED,
     NAN,
     NO_MATRIX,
@@ -25,6 +26,7 @@ from kinds import (
     number,
     positive,
 )
+from torch import nn
 
 from gradlib import (
     activations,
@@ -254,11 +256,12 @@ TABLE: dict[str, Entry] = {
     ),
     "errors.check_function": entry(
         lambda value: errors.check_function(value, "value"),
-        value=Kind(st.just(print), (1.5, "print", None)),
+        value=Kind(st.just(print), (1.5, "print", None, nn.ReLU)),
     ),
     "errors.check_list": entry(
         lambda value: errors.check_list(value, "value"),
         value=Kind(st.lists(st.integers()), (1.5, None)),
     ),
+    "errors.check_model": entry(errors.check_model, model=MODEL),
     "errors.check_generator": entry(errors.check_generator, generator=GENERATOR),
 }
