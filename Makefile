@@ -12,6 +12,7 @@ export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export PYTHONHASHSEED := 0
 
+PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
@@ -66,7 +67,7 @@ matrix: $(INSTALLED)
 
 # Measures what the library and the book cost (all, or NAMES="monitor ..."), beside the
 # goals, and keeps it in recorded/.
-bench: $(INSTALLED)
+bench: browser book
 	$(BIN)/python benchmarks/goals.py --record $(NAMES)
 
 # Calls every public function with 10,000 random examples, right and wrong.
@@ -87,8 +88,9 @@ pdf: browser book
 readme-figure: $(INSTALLED)
 	$(BIN)/python scripts/draw_readme_figure.py
 
+# Shows the book on this machine, at PORT.
 serve: book
-	$(BIN)/python -m http.server --directory _build/html --bind 127.0.0.1 8000
+	$(BIN)/python scripts/serve_book.py --port $(PORT)
 
 clean:
 	rm -rf _build build .pytest_cache .ruff_cache .mypy_cache .hypothesis

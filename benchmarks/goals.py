@@ -1,4 +1,4 @@
-"""What the library promises about speed, beside what was measured.
+"""What the library and the book promise about their cost, beside what was measured.
 
     python benchmarks/goals.py [--record] [name ...]
 
@@ -17,11 +17,13 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from recording import RECORDS, record
+from serve_book import NotReadyError
 
 TITLES = {
     "monitor": "What watching costs",
     "clipping": "What clipping costs",
     "sweep": "What a sweep saves",
+    "pages": "What a page weighs",
     "book": "How long the book takes",
 }
 COLUMNS = ("goal", "measured", "wanted", "met")
@@ -69,7 +71,10 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown benchmark {sorted(unknown)}; expected {list(TITLES)}")
     for name in options.names or TITLES:
-        rows = importlib.import_module(name).rows()
+        try:
+            rows = importlib.import_module(name).rows()
+        except NotReadyError as error:
+            sys.exit(f"{name}: {error}")
         show(rows)
         if options.record:
             path, command = RECORDS / "performance.json", f"make bench NAMES={name}"

@@ -1,7 +1,6 @@
 """How the site is found and shared, and how much of it travels."""
 
 import ast
-import gzip
 import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
@@ -9,20 +8,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
-from conftest import CHAPTERS, PAGES, ROOT, SITE, body
+from pages import FIGURE, FIRST_VISIT, SECOND_VISIT, SHIFT, figure_sizes, weigh
 from playwright.sync_api import Browser
-
-BASE = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["html"]["baseurl"]
-FIRST_VISIT = 1_200_000
-SECOND_VISIT = 150_000
-FIGURE = 150_000
-SHIFT = 0.1
-SUM_SHIFTS = """window.shift = 0;
-new PerformanceObserver(list => list.getEntries().forEach(entry => {
-    if (!entry.hadRecentInput) window.shift += entry.value;
-})).observe({type: "layout-shift", buffered: true});"""
-SLOW = dict(latency=40, downloadThroughput=1e6, uploadThroughput=1e6, offline=False)
+from serve_book import BASE, CHAPTERS, PAGES, ROOT, SITE, body
 
 
 def book_pages() -> list[Path]:
@@ -133,32 +121,10 @@ def test_nothing_on_the_pages_asks_another_host() -> None:
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_weight_and_steadiness(browser: Browser, address: str, name: str) -> None:
     """On a slow line: the bytes of a first and a second visit, and what jumps."""
-    url = f"{address}{name}.html"
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.add_init_script(SUM_SHIFTS)
-    weights = []
-    for width in (1280, 390):
-        page = context.new_page()
-        page.set_viewport_size({"width": width, "height": 900})
-        network = context.new_cdp_session(page)
-        sizes: list[float] = []
-        network.on(
-            "Network.loadingFinished",
-            lambda event, sizes=sizes: sizes.append(event["encodedDataLength"]),
-        )
-        network.send("Network.enable")
-        network.send("Network.emulateNetworkConditions", SLOW)
-        page.goto(url, wait_until="load")
-        page.wait_for_function("window.MathJax?.startup?.promise?.then(() => true)")
-        page.wait_for_timeout(200)
-        weights.append(sum(sizes))
-        shift = page.evaluate("window.shift")
-        assert shift < SHIFT, f"the page jumps by {shift:.2f} at {width} px"
-        page.close()
-    context.close()
-    first, second = weights
-    assert 100_000 < first < FIRST_VISIT, f"first visit: {first / 1000:.0f} kB"
-    assert second < SECOND_VISIT, f"second visit: {second / 1000:.0f} kB"
+    found = weigh(browser, f"{address}{name}.html")
+    assert 100_000 < found.first < FIRST_VISIT, f"first: {found.first / 1000:.0f} kB"
+    assert found.second < SECOND_VISIT, f"second: {found.second / 1000:.0f} kB"
+    assert found.shift < SHIFT, f"the page jumps by {found.shift:.2f}"
 
 
 def test_pictures_are_light() -> None:
@@ -172,8 +138,7 @@ def test_pictures_are_light() -> None:
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_interactive_figures_are_light(name: str) -> None:
-    figures = re.findall(r'<figure class="gl-fig.*?</figure>', read(name), re.DOTALL)
-    assert figures
-    for figure in figures:
-        size = len(gzip.compress(figure.encode()))
+    sizes = figure_sizes(read(name))
+    assert sizes
+    for size in sizes:
         assert size < FIGURE, f"{size / 1000:.0f} kB"
