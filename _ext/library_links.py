@@ -12,12 +12,14 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 
-def imported(code: str) -> list[tuple[str, str]]:
-    """Pairs (name, full name) of what a cell imports from gradlib.
+def imported(code: str) -> list[tuple[str, list[str]]]:
+    """Each name that a cell imports from gradlib, and where it may be documented.
 
     Example:
         >>> imported("import math\\nfrom gradlib import fit, theory")
-        [('fit', 'gradlib.training.fit'), ('theory', 'gradlib.theory')]
+        ... # doctest: +NORMALIZE_WHITESPACE
+        [('fit', ['gradlib.training.fit', 'gradlib.fit']),
+         ('theory', ['gradlib.theory'])]
         >>> imported("%matplotlib inline")
         []
     """
@@ -26,7 +28,7 @@ def imported(code: str) -> list[tuple[str, str]]:
     except SyntaxError:
         return []
     return [
-        (alias.name, _home(statement.module, alias.name))
+        (alias.name, _places(statement.module, alias.name))
         for statement in statements
         if isinstance(statement, ast.ImportFrom)
         and (statement.module or "").split(".")[0] == "gradlib"
@@ -34,14 +36,14 @@ def imported(code: str) -> list[tuple[str, str]]:
     ]
 
 
-def _home(module: str, name: str) -> str:
-    """Where an object is defined, which is where the API page documents it."""
+def _places(module: str, name: str) -> list[str]:
+    """Where an object is defined, and the packages above that may show it."""
     found = getattr(import_module(module), name, None)
     submodule = f"{module}.{name}"
     if found is None or submodule in sys.modules:
-        return submodule
-    home = getattr(found, "__module__", module)
-    return f"{home}.{getattr(found, '__qualname__', name)}"
+        return [submodule]
+    home = getattr(found, "__module__", module).split(".")
+    return [".".join([*home[:k], name]) for k in range(len(home), 0, -1)]
 
 
 def add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -52,10 +54,11 @@ def add_links(app: Sphinx, doctree: nodes.document, page: str) -> None:
         if "gradlib" not in code:
             continue
         links = []
-        for name, home in imported(code):
-            if home in objects and home not in seen:
-                seen.add(home)
-                there = objects[home]
+        for name, places in imported(code):
+            place = next((p for p in places if p in objects), None)
+            if place is not None and place not in seen:
+                seen.add(place)
+                there = objects[place]
                 uri = app.builder.get_relative_uri(page, there.docname)
                 links += [nodes.Text(", "), _link(name, f"{uri}#{there.node_id}")]
         if links:

@@ -13,6 +13,8 @@ API = """# API
 ```{eval-rst}
 .. module:: gradlib.clip
 .. function:: clip_norm_(p)
+.. module:: gradlib.sweep
+.. function:: sweep(p)
 .. module:: gradlib.theory
 ```
 """
@@ -36,6 +38,7 @@ def test_each_name_is_linked_below_the_cell_that_imports_it_first(
             "import math\nfrom gradlib import clip_norm_, History, theory"
         ),
         nbformat.v4.new_code_cell("from gradlib.clip import clip_norm_"),
+        nbformat.v4.new_code_cell("from gradlib.sweep import sweep"),
         nbformat.v4.new_code_cell("%gradlib is no Python"),
     ]
     (tmp_path / "chapters").mkdir()
@@ -52,6 +55,7 @@ def test_each_name_is_linked_below_the_cell_that_imports_it_first(
     finally:
         app.cleanup()
     page = (tmp_path / "_build" / "html" / "chapters" / "one.html").read_text()
-    assert page.count("In the library") == 1
+    assert page.count("In the library") == 2
     assert page.count('href="../api.html#gradlib.clip.clip_norm_"') == 1
     assert page.count('href="../api.html#module-gradlib.theory"') == 1
+    assert page.count('href="../api.html#gradlib.sweep.sweep"') == 1
