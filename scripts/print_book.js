@@ -15,14 +15,16 @@ const STYLE = `
   img, svg { max-width: 100%; height: auto; }
   table { font-size: .85em; }
   div.math, .cell_output { overflow: visible !important; }
-  details > summary, .copybtn, figure.gl-fig input { display: none !important; }
-  .tag_hide-input details:not([open]) { display: none; }
+  details > summary { display: none !important; }
 `;
+
+const UNPRINTED =
+  "script, .headerlink, .gl-frame[hidden], .gl-fig input, .tag_hide-input details";
 
 const stemOf = (name) => name.replace(/\.html$/, "").replaceAll("/", "-");
 
-async function articleOf(name) {
-  const answer = await fetch(new URL(name, document.baseURI));
+async function articleOf(name, root) {
+  const answer = await fetch(new URL(name, root));
   if (!answer.ok) throw new Error(`${name}: ${answer.status}`);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   return page.querySelector("article.bd-article");
@@ -60,15 +62,15 @@ function contentsOf(sections) {
     <ul style="list-style: none">${list.join("")}</ul></nav>`;
 }
 
-async function joinPages({ names, home }) {
-  const root = new URL(".", document.baseURI);
+async function joinPages({ names, address, home }) {
+  const root = new URL(address);
   const sections = [];
   for (const name of names) {
-    const article = await articleOf(name);
+    const article = await articleOf(name, root);
     const stem = stemOf(name);
     prefixIds(article, stem);
     rewriteLinks(article, name, root, names, home);
-    article.querySelectorAll("script, .headerlink").forEach((node) => node.remove());
+    article.querySelectorAll(UNPRINTED).forEach((node) => node.remove());
     article.querySelectorAll(".tag_hide-cell details").forEach((d) => (d.open = true));
     sections.push({ stem, article });
   }

@@ -12,7 +12,7 @@ import mimetypes
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -58,6 +58,10 @@ class Pages(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     cached = "max-age=600"
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # a browser that left
+            super().handle()
 
     def do_GET(self) -> None:
         asked = unquote(urlsplit(self.path).path)

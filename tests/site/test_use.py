@@ -122,6 +122,18 @@ def test_the_browser_prints_what_is_folded(browser: Browser, address: str) -> No
         assert page.evaluate(folded) == before
 
 
+def test_what_unfolds_on_paper_is_there_at_once(browser: Browser, address: str) -> None:
+    with visit(browser, f"{address}{CHAPTERS[0]}.html") as seen:
+        seen.page.emulate_media(media="print", reduced_motion="no-preference")
+        opacities = seen.page.evaluate(
+            """() => [...document.querySelectorAll("details:not([open])")].map(d => {
+                d.open = true;
+                return getComputedStyle(d.lastElementChild).opacity;
+            })"""
+        )
+        assert set(opacities) == {"1"}
+
+
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_chapter_without_scripts(browser: Browser, address: str, name: str) -> None:
     """Text, first pictures and links are there, and no control that does nothing."""
