@@ -20,6 +20,7 @@ COLOR = re.compile(r"#[0-9a-f]{6}\b")
 END_OF_HEAD = "</metadata>"
 # matplotlib indents by depth: two spaces for axes, three for what they hold
 AXES = re.compile(r'\n  <g id="axes_\d+">.*?\n  </g>', re.DOTALL)
+MAP = re.compile('<image |id="QuadMesh')
 MARKS = re.compile(
     r'\n   <g id="(?:line2d|PathCollection|LineCollection|legend)_\d+">.*?\n   </g>',
     re.DOTALL,
@@ -52,7 +53,7 @@ def turn(svg: str) -> str:
     marks = [
         mark
         for axes in AXES.findall(svg)
-        if 'id="QuadMesh' in axes
+        if MAP.search(axes)
         for mark in MARKS.findall(axes)
     ]
     turned = STYLES.sub(_themed, svg)

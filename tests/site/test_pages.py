@@ -38,6 +38,10 @@ REACHABLE = """() => {
     });
     return awaited.size;
 }"""
+STRETCHED = """() => [...document.querySelectorAll("article img[width]")]
+    .filter(i => i.checkVisibility() && Math.abs(i.clientWidth / i.clientHeight
+        * i.getAttribute("height") / i.getAttribute("width") - 1) > 0.05)
+    .map(i => [i.alt, i.clientWidth, i.clientHeight])"""
 UNREACHED = "() => [...awaited].map(e => e.outerHTML.slice(0, 120))"
 IMAGES_WITHOUT_PICTURE = """() => [...document.images]
     .filter(i => i.checkVisibility() && !(i.complete && i.naturalWidth))
@@ -153,6 +157,7 @@ def test_page_from_a_folder_in_dark(browser: Browser, name: str) -> None:
         assert page.locator("mjx-merror").count() == 0
         check_width(page, 390)
         unfold(page)
+        assert page.evaluate(STRETCHED) == []
         check_accessible(page, "dark on a phone")
         keep_shot(page, name, "phone-dark")
         page.set_viewport_size(DESK)
