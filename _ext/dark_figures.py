@@ -58,7 +58,8 @@ def turn(svg: str) -> str:
     ]
     turned = STYLES.sub(_themed, svg)
     for mark in marks:
-        turned = turned.replace(STYLES.sub(_themed, mark), mark, 1)
+        kept = mark.replace('">', '" fill="#000000">', 1)  # black goes without saying
+        turned = turned.replace(STYLES.sub(_themed, mark), kept, 1)
     return turned.replace(END_OF_HEAD, END_OF_HEAD + STYLESHEET, 1)
 
 

@@ -47,9 +47,13 @@ def at_least(what: str, measured: float, bound: float) -> Row:
     return Row(what, measured, f"at least {bound:g}", measured >= bound)
 
 
+def number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def texts(rows: Iterable[Row]) -> list[list[str]]:
     return [
-        [row.what, f"{row.measured:.3g}", row.goal, "yes" if row.met else "no"]
+        [row.what, number(row.measured), row.goal, "yes" if row.met else "no"]
         for row in rows
     ]
 

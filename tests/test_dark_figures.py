@@ -60,6 +60,7 @@ def test_what_lies_on_a_map_stays(svg: str) -> None:
     turned = turn(svg)
     legend = "axes_2/legend"
     assert colors(part(turned, legend)) == colors(part(svg, legend))
+    assert 'fill="#000000"' in part(turned, legend)
     assert colors(part(turned, "axes_2/matplotlib.axis")) >= {"currentColor"}
     assert "stroke: #000000" in part(turned, "axes_2")
 

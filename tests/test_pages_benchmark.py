@@ -41,6 +41,11 @@ def test_a_score_goes_to_100_and_what_lowers_it_is_named() -> None:
     assert list(pages.shortcomings(REPORT)) == ["http://a/b.html: bad: It is bad"]
 
 
+def test_thousands_are_written_out() -> None:
+    row = goals.at_most("weight, kB", 1012.3, 1200)
+    assert goals.texts([row]) == [["weight, kB", "1012", "at most 1200", "yes"]]
+
+
 def test_a_missing_score_is_no_score() -> None:
     with pytest.raises(RuntimeError, match=r"no score of accessibility for http://a"):
         pages.score(REPORT, "accessibility")
