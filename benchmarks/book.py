@@ -3,8 +3,8 @@
     python benchmarks/book.py
 
 A copy of the book is built one chapter at a time, then two at a time, then unchanged,
-then with an edited chapter; at last the whole ``make check`` runs. Each runs once, so
-whatever else the machine does counts too.
+then with an edited chapter. Each runs once, so whatever else the machine does counts
+too.
 """
 
 import os
@@ -83,13 +83,6 @@ def builds() -> dict[str, Build]:
     return found
 
 
-def check() -> float:
-    """Seconds of the whole check."""
-    start = time.monotonic()
-    subprocess.run(["make", "check"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return time.monotonic() - start
-
-
 def rows() -> list[Row]:
     found = builds()
     alone, cold = found["one at a time"], found["two at a time"]
@@ -100,7 +93,6 @@ def rows() -> list[Row]:
         at_most("book unchanged, s", found["unchanged"].seconds, 15),
         at_most("book with one chapter edited, s", edited.seconds, cold.seconds),
         *(at_most(f"{name} alone, s", s, 60) for name, s in alone.chapters.items()),
-        at_most("make check, s", check(), 900),
     ]
 
 

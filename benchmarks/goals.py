@@ -25,18 +25,21 @@ TITLES = {
     "sweep": "What a sweep saves",
     "pages": "What a page weighs",
     "book": "How long the book takes",
+    "check": "How long the check takes",
 }
-COLUMNS = ("goal", "measured", "wanted", "met")
+COLUMNS = ("what", "measured", "goal", "met")
+MET = {True: "yes", False: "no", None: ""}
 
 
 class Row(NamedTuple):
-    """One goal."""
+    """One measurement, and its goal if there is one."""
 
     what: str
     measured: float
     """A ratio, unless ``what`` names a unit."""
-    goal: str
-    met: bool
+    goal: str = ""
+    met: bool | None = None
+    """None without a goal."""
 
 
 def at_most(what: str, measured: float, bound: float) -> Row:
@@ -52,10 +55,7 @@ def number(value: float) -> str:
 
 
 def texts(rows: Iterable[Row]) -> list[list[str]]:
-    return [
-        [row.what, number(row.measured), row.goal, "yes" if row.met else "no"]
-        for row in rows
-    ]
+    return [[row.what, number(row.measured), row.goal, MET[row.met]] for row in rows]
 
 
 def show(rows: Iterable[Row]) -> None:

@@ -90,8 +90,8 @@ def test_shots_are_kept_when_a_check_fails() -> None:
     assert (upload["if"], upload["with"]["path"]) == ("always()", "_build/shots")
 
 
-def test_links_and_newest_dependencies_are_checked_each_week() -> None:
+def test_links_vulnerabilities_and_newest_dependencies_are_checked_each_week() -> None:
     workflow = read(PATHS[1])
     assert triggers(workflow)["schedule"]
     commands = [step["run"] for step in steps(PATHS[1]) if "run" in step]
-    assert commands == ["make links", "make test CONSTRAINTS=/dev/null"]
+    assert commands == ["make links", "make audit", "make test CONSTRAINTS=/dev/null"]

@@ -1,0 +1,23 @@
+"""How long ``make check`` takes, once its environment is there."""
+
+import subprocess
+import time
+from pathlib import Path
+
+from goals import Row, at_most, show
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def rows() -> list[Row]:
+    """Run ``make check``; raise if it is red, with the last of what it said."""
+    start = time.monotonic()
+    done = subprocess.run(["make", "check"], cwd=ROOT, capture_output=True, text=True)
+    seconds = time.monotonic() - start
+    if done.returncode:
+        raise RuntimeError(f"make check is red:\n{(done.stdout + done.stderr)[-5000:]}")
+    return [at_most("make check, s", seconds, 900)]
+
+
+if __name__ == "__main__":
+    show(rows())
