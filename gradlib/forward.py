@@ -87,11 +87,11 @@ def explained(name: str, **given: Any) -> Iterator[None]:
     The error stays as it is, since it may come from code of any kind.
 
     Example:
-        >>> with explained("model", inputs=torch.ones(2, 5)):
-        ...     torch.nn.Linear(4, 3)(torch.ones(2, 5))
-        Traceback (most recent call last):
-        ...
-        RuntimeError: mat1 and mat2 shapes cannot be multiplied (2x5 and 4x3)
+        >>> try:
+        ...     with explained("model", inputs=torch.ones(2, 5)):
+        ...         torch.nn.Linear(4, 3)(torch.ones(2, 5))
+        ... except RuntimeError as error:
+        ...     print(*error.__notes__)
         model: got inputs of shape (2, 5) and torch.float32. Check the shape, type
         and order of what the batches hold; labels of classes are torch.int64.
     """
