@@ -15,8 +15,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--no-sandbox",
 ]
+if os.geteuid() == 0:
+    FLAGS.append("--no-sandbox")  # Chromium's sandbox does not start as root
 
 
 def program() -> str:

@@ -115,8 +115,10 @@ def served(port: int = 0, handler: type[Pages] = Pages) -> Iterator[str]:
         ) from error
     with server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
+        finally:
+            server.shutdown()
 
 
 def port_number(text: str) -> int:
