@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from draws import generator, normal
 from torch import Tensor, nn
 
 from gradlib.auditing import Audit, audit
@@ -17,14 +18,6 @@ from gradlib.models import (
 from gradlib.propagation import Growth, measured_growth, predicted_growth
 from gradlib.schemes import initialize_
 from gradlib.theory import chi, fixed_point
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=generator(1000 + seed))
 
 
 def net(sigma_w2: float, depth: int = 12, activation: str = "relu") -> nn.Module:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from draws import generator, normal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,14 +13,6 @@ from gradlib.initialization import fixup_, initialize_, lsuv_
 from gradlib.measure import gradient_norms
 from gradlib.models import Feedforward, deep_mlp, small_cnn
 from gradlib.propagation import measured_growth
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=generator(1000 + seed))
 
 
 def test_initialization_has_all_names() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from draws import generator
 from torch import Tensor, nn
 
 from gradlib import models, recurrent, transformer
@@ -14,10 +15,6 @@ from gradlib.initialization import initialize_
 from gradlib.models import Feedforward, deep_mlp, small_cnn
 
 SEEDS = range(3)
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def names(model: nn.Module) -> list[str]:

@@ -2,15 +2,12 @@
 
 import pytest
 import torch
+from draws import generator
 from torch import nn
 
 from gradlib.growth import cell_growth
 from gradlib.recurrent import initialize_hidden_, recurrent_classifier, recurrent_lm
 from gradlib.spectrum import spectral_radius
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])

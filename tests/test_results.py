@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from draws import generator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
@@ -104,10 +105,6 @@ def test_each_result_has_its_test(place: str) -> None:
     tree = ast.parse((Path(__file__).parent / f"test_{module}.py").read_text("utf8"))
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert f"test_{name}" in names, f"test_{module}.py: no test_{name}"
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(seed: int, *shape: int) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from draws import generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -13,11 +14,6 @@ from torch.nn import init
 from gradlib.activations import gain
 from gradlib.models import deep_mlp, small_cnn
 from gradlib.schemes import SCHEMES, initialize_, weight_layers
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
 
 TORCHS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "lecun": lambda w, g: init.kaiming_normal_(w, nonlinearity="linear", generator=g),

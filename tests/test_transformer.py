@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from draws import generator
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -15,10 +16,6 @@ from gradlib.training import fit
 from gradlib.transformer import small_transformer, token_loss
 
 SEEDS = range(5)
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def some_tokens(*shape: int, vocab: int = 16, seed: int = 0) -> torch.Tensor:
