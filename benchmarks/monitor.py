@@ -2,10 +2,10 @@
 
     python benchmarks/monitor.py
 
-One thread, a 20-layer ReLU network, batches of 32. Costs repeat every 50 steps.
-Plain and watched runs take turns, round after round; each of the 50 positions
-counts with its fastest step of all rounds, in seconds of the processor, so that
-other programs disturb little; the ratio is that of the means.
+One thread, a 20-layer ReLU network, batches of 32. Costs repeat every 100 steps.
+Plain and watched networks take turns each 7 steps, so that a processor that slows
+down slows all of them; each of the 100 positions counts with the median of its
+rounds, in seconds of the processor; the ratio is that of the means.
 "norms by torch" is the floor: one ``torch._foreach_norm`` and one read a step. Freed
 memory stays with the process, for else page faults, and with them the plain step,
 depend on what a monitor happens to hold.
@@ -15,8 +15,9 @@ import argparse
 import ctypes
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import pairwise
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
@@ -26,9 +27,10 @@ from torch.nn import functional as F
 
 from gradlib.monitor import GradientMonitor
 
-CYCLE = 50
+CYCLE = 100
+TURN = 7
 WIDTHS = (128, 256)
-ROUNDS = 30
+ROUNDS = 20
 SETTINGS: dict[str, dict[str, Any]] = {
     "every step": {"every": 1},
     "every tenth step": {"every": 10},
@@ -40,7 +42,7 @@ BOUNDS = {"every step": 0.10, "every tenth step": 0.02}
 FLOOR = "norms by torch"
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 Log = Callable[[Tensor], object] | None
-Step = Callable[[Log], None]
+Step = Callable[[], None]
 
 
 def network(width: int, depth: int = 20) -> nn.Sequential:
@@ -51,13 +53,12 @@ def network(width: int, depth: int = 20) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, 10))
 
 
-def training(width: int) -> tuple[nn.Module, Step]:
-    """A network, and a function that makes one step of training."""
-    model = network(width)
+def training(model: nn.Module, log: Log) -> Step:
+    """A function that makes one step of training."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     x, y = torch.randn(32, 784), torch.randint(10, (32,))
 
-    def step(log: Log) -> None:
+    def step() -> None:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(x), y)
         loss.backward()
@@ -65,7 +66,7 @@ def training(width: int) -> tuple[nn.Module, Step]:
             log(loss)
         optimizer.step()
 
-    return model, step
+    return step
 
 
 def norms_by_torch(model: nn.Module) -> Log:
@@ -94,33 +95,42 @@ def keep_freed_memory() -> None:
         mallopt(MMAP_THRESHOLD, 1 << 25)
 
 
-def cycle(step: Step, log: Log) -> list[float]:
-    """Seconds of each step of the second cycle; the first warms up."""
-    seconds = []
-    for _ in range(2 * CYCLE):
-        start = time.process_time()
-        step(log)
-        seconds.append(time.process_time() - start)
-    return seconds[CYCLE:]
-
-
 def shares(
     width: int, rounds: int, settings: dict[str, dict[str, Any]]
 ) -> tuple[float, dict[str, float]]:
     """Seconds of a plain step, and what each setting adds as a share of it."""
-    model, step = training(width)
-    logs = {"plain": None, FLOOR: norms_by_torch(model)}
-    best = {name: [float("inf")] * CYCLE for name in [*logs, *settings]}
-    for _ in range(rounds):
-        for name, fastest in best.items():
-            if name in logs:
-                found = cycle(step, logs[name])
-            else:
-                with GradientMonitor(model, **settings[name]) as monitor:
-                    found = cycle(step, monitor.log)
-            best[name] = list(map(min, fastest, found))
-    seconds = fmean(best.pop("plain"))
-    return seconds, {name: fmean(s) / seconds - 1 for name, s in best.items()}
+    models = {name: network(width) for name in ["plain", FLOOR, *settings]}
+    logs: dict[str, Log] = {"plain": None, FLOOR: norms_by_torch(models[FLOOR])}
+    with ExitStack() as stack:
+        for name, setting in settings.items():
+            monitor = GradientMonitor(models[name], **setting)
+            logs[name] = stack.enter_context(monitor).log
+        steps = [training(model, logs[name]) for name, model in models.items()]
+        seconds = take_turns(steps, rounds)
+    plain, *others = seconds
+    return plain, {
+        name: found / plain - 1
+        for name, found in zip([FLOOR, *settings], others, strict=True)
+    }
+
+
+def take_turns(steps: list[Step], rounds: int) -> list[float]:
+    """Seconds of each kind of step; the first round warms up."""
+    seconds: list[list[float]] = [[] for _ in steps]
+    for _ in range((rounds + 1) * CYCLE // TURN):
+        for step, found in zip(steps, seconds, strict=True):
+            found += [timed(step) for _ in range(TURN)]
+    return [
+        fmean(median(found[CYCLE + at :: CYCLE]) for at in range(CYCLE))
+        for found in seconds
+    ]
+
+
+def timed(step: Step) -> float:
+    """Processor seconds of a step."""
+    start = time.process_time()
+    step()
+    return time.process_time() - start
 
 
 def goals(width: int, found: dict[str, float]) -> list[Row]:

@@ -7,6 +7,7 @@ again in float64.
 
 import math
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,6 +18,7 @@ from gradlib.nonfinite import kind_of
 
 Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
+_DTYPE = attrgetter("dtype")
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -163,7 +165,7 @@ def joint_norm(norms: list[Tensor], order: float = 2.0) -> Tensor:
 
 def wide(tensors: list[Tensor]) -> torch.dtype | None:
     """The type in which to take norms, where it is not that of the tensors."""
-    types = {t.dtype for t in tensors}
+    types = set(map(_DTYPE, tensors))
     if types.isdisjoint(_HALF):
         return None
     return torch.float64 if torch.float64 in types else torch.float32

@@ -5,7 +5,7 @@ import json
 import math
 from os import PathLike
 from pathlib import Path
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 from gradlib.errors import check_count
 
@@ -61,17 +61,18 @@ class History:
             ...
             ValueError: step: expected 4 or more, after the last row, got 3
         """
-        check_count(step, "step", least=0)
-        row = {
-            name: value if type(value) is float else _number(value, name)
-            for name, value in columns.items()
-        }
-        last = self._steps[-1] if self._steps else -1
-        if step < last:
-            raise ValueError(
-                f"step: expected {last} or more, after the last row, got {step}"
-            )
-        if step == last:
+        last = self._steps[-1] if self._steps else 0
+        if type(step) is not int or step < last:
+            step = check_count(step, "step", least=0)
+            if step < last:
+                raise ValueError(
+                    f"step: expected {last} or more, after the last row, got {step}"
+                )
+        row: dict[str, Any] = columns
+        for name, value in columns.items():
+            if type(value) is not float:
+                row[name] = _number(value, name)
+        if self._steps and step == last:
             self._rows[-1].update(row)
         else:
             self._steps.append(step)

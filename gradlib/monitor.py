@@ -10,10 +10,10 @@ from gradlib.errors import check_count, check_model
 from gradlib.gradients import norms_of
 from gradlib.history import History
 from gradlib.nonfinite import NonFinite, kind_of
-from gradlib.probes import OutputProbe, UpdateProbe, read
+from gradlib.probes import GradientProbe, OutputProbe, UpdateProbe, read
 
 _SURELY_EXACT = 1e-16
-_UPDATES_EVERY = 50
+_UPDATES_EVERY = 100
 
 
 class GradientMonitor:
@@ -35,7 +35,7 @@ class GradientMonitor:
         model: Any module with trainable parameters.
         every: Record each ``every``-th step, the first one included.
         updates_every: Record norms of parameters and updates each so many steps; a
-            multiple of ``every``, by default the smallest one from 50 on.
+            multiple of ``every``, by default the smallest one from 100 on.
         activations: Record the outputs of forward passes that build a graph; of
             several in a step, the last.
 
@@ -87,7 +87,7 @@ class GradientMonitor:
                 "model: expected at least one trainable parameter, got "
                 f"{type(model).__name__} without any"
             )
-        self._gradient_columns = [f"gradient_norm/{name}" for name in self._named]
+        self._gradients = GradientProbe(self._named)
         self._parameter_columns = [f"parameter_norm/{name}" for name in self._named]
         self._updates = UpdateProbe(self._named)
         self._outputs = OutputProbe(model) if activations else None
@@ -139,68 +139,68 @@ class GradientMonitor:
         self._step += 1
         self._await_step()
 
-    @torch.no_grad()
     def _log(
         self,
         due: bool,
         loss: Tensor | float | None,
-        columns: dict[str, SupportsFloat],
+        given: dict[str, SupportsFloat],
     ) -> None:
-        row = self._measure(loss) if due else {}
-        updates = self._updates.norms()
-        numbers = read([*row.values(), *updates])
-        if updates:
-            self._record_updates(numbers[len(row) :])
+        columns, scalars, layers = self._measure(loss) if due else ([], [], 0)
+        if self._updates.is_waiting:
+            numbers = read(scalars + self._updates.norms())
+            self._record_updates(numbers[len(columns) :])
+            del numbers[len(columns) :]
+        else:
+            numbers = read(scalars)
         if due:
             if loss is not None:
-                columns = {"loss": loss, **columns}
-            self._record(dict(zip(row, numbers, strict=False)), columns)
+                given = {"loss": loss, **given}
+            self._record(given, columns, numbers, layers)
 
-    def _measure(self, loss: Tensor | float | None) -> dict[str, Tensor]:
-        """The numbers of a row, by column, on the device; gradients come first."""
-        columns, grads = self._gradients()
+    def _measure(
+        self, loss: Tensor | float | None
+    ) -> tuple[list[str], list[Tensor], int]:
+        """Columns of a row, their numbers on the device, how many are gradients'."""
+        columns, grads = self._gradients.find()
         if not grads:
             raise RuntimeError(
                 "expected gradients, got none in any parameter. Call log after "
                 "backward() of this model, before the gradients are set to None."
             )
-        row = dict(zip(columns, norms_of(grads), strict=True))
+        scalars = norms_of(grads)
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
                 raise ValueError(
                     f"loss: expected one number, got shape {tuple(loss.shape)}"
                 )
-            row["loss"] = loss if loss.ndim == 0 else loss.reshape(())
+            columns = [*columns, "loss"]
+            scalars.append(loss if loss.ndim == 0 else loss.reshape(()))
         if self._step % self.updates_every == 0:
-            sizes = norms_of(list(self._named.values()))
-            row |= zip(self._parameter_columns, sizes, strict=True)
+            columns = [*columns, *self._parameter_columns]
+            scalars += self._updates.sizes()
         if self._outputs is not None:
-            row |= self._outputs.found
-        return row
-
-    def _gradients(self) -> tuple[list[str], list[Tensor]]:
-        """The gradients that are not None, and their columns."""
-        pairs = zip(self._gradient_columns, self._named.values(), strict=True)
-        found = [(column, g) for column, p in pairs if (g := p.grad) is not None]
-        grads = [
-            g if g.layout is torch.strided else g.coalesce().values() for _, g in found
-        ]
-        return [column for column, _ in found], grads
+            columns = [*columns, *self._outputs.found]
+            scalars += self._outputs.found.values()
+        return columns, scalars, len(grads)
 
     def _record(
-        self, values: dict[str, float], columns: dict[str, SupportsFloat]
+        self,
+        given: dict[str, SupportsFloat],
+        columns: list[str],
+        numbers: list[float],
+        layers: int,
     ) -> None:
-        names = [name for name in self._gradient_columns if name in values]
-        norms = list(values.values())[: len(names)]
+        norms = numbers[:layers]
         total = math.hypot(*norms)
         if not (min(norms) > _SURELY_EXACT and total < math.inf):
-            norms = read(norms_of(self._gradients()[1], dtype=torch.float64))
-            values |= zip(names, norms, strict=True)
+            norms = read(norms_of(self._gradients.find()[1], dtype=torch.float64))
+            numbers[:layers] = norms
             total = math.hypot(*norms)
-        row = {**columns, "gradient_norm": total, **values}
+        row: dict[str, Any] = {**given, "gradient_norm": total}
+        row.update(zip(columns, numbers, strict=True))
         self.history.append(self._step, **row)
         if self._step % self.updates_every == 0:
-            self._updates.start([values[column] for column in self._parameter_columns])
+            self._updates.start([row[column] for column in self._parameter_columns])
         if self.first_nonfinite is None and not all(map(math.isfinite, row.values())):
             self._note_nonfinite(row)
 

@@ -1,6 +1,7 @@
-"""What a monitor reads besides gradients: outputs of modules, updates of weights."""
+"""What a monitor reads: gradients, outputs of modules, updates of weights."""
 
 import math
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -9,15 +10,50 @@ from torch.utils.hooks import RemovableHandle
 
 from gradlib.gradients import norms_of, on_one_device
 
+_IS_CPU = attrgetter("is_cpu")
 _HALF = {torch.float16, torch.bfloat16}
 
 
 def read(scalars: list[Tensor]) -> list[float]:
-    """The numbers of scalar tensors, in one read of the device."""
-    if not scalars:
-        return []
+    """The numbers of scalar tensors, in at most one read of a device."""
+    if all(map(_IS_CPU, scalars)):
+        return [scalar.item() for scalar in scalars]
     numbers: list[float] = torch.stack(on_one_device(scalars)).tolist()
     return numbers
+
+
+class GradientProbe:
+    """The gradients of parameters, as they are at the moment.
+
+    Args:
+        named: Parameters by name.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> layer.weight.grad = torch.ones(1, 2)
+        >>> GradientProbe(dict(layer.named_parameters())).find()
+        (['gradient_norm/weight'], [tensor([[1., 1.]])])
+    """
+
+    def __init__(self, named: dict[str, Tensor]) -> None:
+        self._columns = [f"gradient_norm/{name}" for name in named]
+        self._parameters = list(named.values())
+
+    def find(self) -> tuple[list[str], list[Tensor]]:
+        """Columns for the gradients that are not None, and these as dense tensors."""
+        grads = [
+            g
+            for p in self._parameters
+            if (g := p.grad) is not None and g.layout is torch.strided
+        ]
+        if len(grads) == len(self._parameters):
+            return self._columns, grads
+        found = {
+            column: g if g.layout is torch.strided else g.coalesce().values()
+            for column, p in zip(self._columns, self._parameters, strict=True)
+            if (g := p.grad) is not None
+        }
+        return list(found), list(found.values())
 
 
 class OutputProbe:
@@ -126,10 +162,13 @@ class UpdateProbe:
         self._sizes = sizes
 
     @torch.no_grad()
+    def sizes(self) -> list[Tensor]:
+        """Norms of the parameters."""
+        return norms_of(self._parameters)
+
+    @torch.no_grad()
     def norms(self) -> list[Tensor]:
         """Norms of the changes since `start`; uses the copies up."""
-        if not self._sizes:
-            return []
         torch._foreach_sub_(self._copies, self._parameters)
         return norms_of(self._copies)
 

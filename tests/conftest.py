@@ -1,11 +1,13 @@
-"""How many examples hypothesis draws: ``HYPOTHESIS_PROFILE`` chooses.
+"""What all tests share.
 
-``ci`` always draws the same ones, so that a red test is red for everyone; ``fuzz``
-draws many at random and keeps those that failed in ``.hypothesis``.
+``HYPOTHESIS_PROFILE`` chooses how many examples hypothesis draws: ``ci`` always draws
+the same ones, so that a red test is red for everyone; ``fuzz`` draws many at random
+and keeps those that failed in ``.hypothesis``.
 """
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -17,3 +19,9 @@ settings.register_profile(
     "fuzz", max_examples=10_000, deadline=None, suppress_health_check=SLOW
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are read as they are where each read must wait for a device."""
+    monkeypatch.setattr("gradlib.probes._IS_CPU", lambda tensor: False)

@@ -160,6 +160,7 @@ def test_a_snapshot_is_a_copy() -> None:
     assert not torch.equal(before["0.weight"], net[0].weight)
 
 
+@pytest.mark.usefixtures("accelerator")
 def test_one_read_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
     for name in ("item", "tolist", "__float__", "__bool__"):
