@@ -6,9 +6,9 @@ One thread, a 20-layer ReLU network, batches of 32. Costs repeat every 100 steps
 Plain and watched networks take turns each 7 steps, so that a processor that slows
 down slows all of them; each of the 100 positions counts with the median of its
 rounds, in seconds of the processor; the ratio is that of the means.
-"norms by torch" is the floor: one ``torch._foreach_norm`` and one read a step. Freed
-memory stays with the process, for else page faults, and with them the plain step,
-depend on what a monitor happens to hold.
+"norms by torch" is the floor: one ``torch._foreach_norm`` a step, and its numbers.
+Freed memory stays with the process, for else page faults, and with them the plain
+step, depend on what a monitor happens to hold.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def norms_by_torch(model: nn.Module) -> Log:
     @torch.no_grad()
     def log(loss: Tensor) -> list[float]:
         norms = torch._foreach_norm([p.grad for p in parameters])
-        return torch.stack([*norms, loss]).tolist()
+        return [scalar.item() for scalar in [*norms, loss]]
 
     return log
 

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,13 @@ def test_a_column_is_a_list_with_one_number_a_step():
     assert history["step"] == [0, 1, 2]
     assert history.columns == ["step", "loss"]
     assert len(history) == 3
+
+
+def test_a_step_may_come_from_numpy(tmp_path):
+    history = History()
+    history.append(np.int64(3), loss=1.0)
+    history.save(tmp_path / "run.json")
+    assert History.load(tmp_path / "run.json")["step"] == [3]
 
 
 def test_values_may_be_tensors_integers_and_booleans():
@@ -96,6 +104,8 @@ def test_steps_never_go_back():
     with pytest.raises(ValueError, match=r"step: expected 1 or more.*got 0"):
         history.append(0, loss=1.0)
     assert history["loss"] == [1.0, 2.0]
+    with pytest.raises(ValueError, match=r"step: expected a whole number >= 0.*got -1"):
+        History().append(-1, loss=1.0)
 
 
 @pytest.mark.parametrize(
