@@ -34,6 +34,7 @@ SECOND_VISIT = 150_000
 FIGURE = 150_000
 SHIFT = 0.1
 WIDTHS = (1280, 390)
+PATIENCE = 120_000  # milliseconds; what is weighed is not the time
 SLOW = dict(latency=40, downloadThroughput=1e6, uploadThroughput=1e6, offline=False)
 SUM_SHIFTS = """window.shift = 0;
 new PerformanceObserver(list => list.getEntries().forEach(entry => {
@@ -69,7 +70,7 @@ def weigh(browser: Browser, url: str) -> Visits:
         )
         network.send("Network.enable")
         network.send("Network.emulateNetworkConditions", SLOW)
-        page.goto(url, wait_until="load")
+        page.goto(url, wait_until="load", timeout=PATIENCE)
         page.wait_for_function("window.MathJax?.startup?.promise?.then(() => true)")
         page.wait_for_timeout(200)
         weights.append(sum(sizes))
