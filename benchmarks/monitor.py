@@ -3,9 +3,10 @@
     python benchmarks/monitor.py
 
 One thread, a 20-layer ReLU network, batches of 32. Costs repeat every 100 steps.
-Plain and watched networks take turns each 7 steps, so that a processor that slows
-down slows all of them; each of the 100 positions counts with the median of its
-rounds, in seconds of the processor; the ratio is that of the means.
+Plain and watched networks take turns each 7 steps: a processor that slows down slows
+all of them, and recorded steps fall everywhere in a turn. Each of the 100 positions
+counts with the median of its rounds, in seconds of the processor; the ratio is that
+of the means.
 "norms by torch" is the floor: one ``torch._foreach_norm`` a step, and its numbers.
 Freed memory stays with the process, for else page faults, and with them the plain
 step, depend on what a monitor happens to hold.

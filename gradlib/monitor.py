@@ -145,7 +145,7 @@ class GradientMonitor:
         loss: Tensor | float | None,
         given: dict[str, SupportsFloat],
     ) -> None:
-        columns, scalars, layers = self._measure(loss) if due else ([], [], 0)
+        columns, scalars, gradients = self._measure(loss) if due else ([], [], 0)
         if self._updates.is_waiting:
             numbers = read(scalars + self._updates.norms())
             self._record_updates(numbers[len(columns) :])
@@ -155,7 +155,7 @@ class GradientMonitor:
         if due:
             if loss is not None:
                 given = {"loss": loss, **given}
-            self._record(given, columns, numbers, layers)
+            self._record(given, columns, numbers, gradients)
 
     def _measure(
         self, loss: Tensor | float | None
@@ -188,13 +188,13 @@ class GradientMonitor:
         given: dict[str, SupportsFloat],
         columns: list[str],
         numbers: list[float],
-        layers: int,
+        gradients: int,
     ) -> None:
-        norms = numbers[:layers]
+        norms = numbers[:gradients]
         total = math.hypot(*norms)
         if not (min(norms) > _SURELY_EXACT and total < math.inf):
             norms = read(norms_of(self._gradients.find()[1], dtype=torch.float64))
-            numbers[:layers] = norms
+            numbers[:gradients] = norms
             total = math.hypot(*norms)
         row: dict[str, Any] = {**given, "gradient_norm": total}
         row.update(zip(columns, numbers, strict=True))

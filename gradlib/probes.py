@@ -15,7 +15,10 @@ _HALF = {torch.float16, torch.bfloat16}
 
 
 def read(scalars: list[Tensor]) -> list[float]:
-    """The numbers of scalar tensors, in at most one read of a device."""
+    """The numbers of scalar tensors, in at most one read of a device.
+
+    On the CPU a read waits for nothing, and costs less than to stack the scalars.
+    """
     if all(map(_IS_CPU, scalars)):
         return [scalar.item() for scalar in scalars]
     numbers: list[float] = torch.stack(on_one_device(scalars)).tolist()
