@@ -94,7 +94,7 @@ def read(path: Path) -> NotebookNode:
 
 
 def run(chapter: Chapter, notebook: NotebookNode, timeout: int) -> ExecutionResult:
-    guard = f'__import__("runpy").run_path({str(GUARD)!r})'
+    guard = f'__import__("runpy").run_path({str(GUARD)!r})["watch"]()'
     try:
         return single_nb_execution(
             notebook,

@@ -1,7 +1,8 @@
 """Keep a chapter from writing anywhere but to temporary folders.
 
-This file runs in the kernel, before a chapter's first cell. From then on, Python
-asks it before a file is opened for writing, removed, renamed or made.
+The kernel calls ``watch`` before a chapter's first cell. From then on, Python asks
+before a file is opened for writing, removed, renamed or made. A watch cannot be taken
+back: reading this module, as doctest does, must not start one.
 """
 
 import os
@@ -60,4 +61,6 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
             )
 
 
-sys.addaudithook(refuse)
+def watch() -> None:
+    """Refuse, for the rest of this process, what a chapter may not write."""
+    sys.addaudithook(refuse)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from small_book import SmallBook, ended
+from small_book import ROOT, SmallBook, ended
 
 WAIT_FOR_GO = """\
 while not Path(os.environ["GO"]).exists():
@@ -32,6 +33,14 @@ def refuse(event, arguments):
         raise OSError(f"no network: {arguments[0]}")
 
 sys.addaudithook(refuse)
+"""
+READ_GUARD_THEN_WATCH = """\
+import sys
+from pathlib import Path
+import chapter_guard
+Path(sys.argv[1]).touch()
+chapter_guard.watch()
+Path(sys.argv[2]).touch()
 """
 FIGURE = """\
 import matplotlib.pyplot as plt
@@ -119,6 +128,23 @@ def test_a_chapter_that_writes_or_dies_is_named(
     assert "Kernel died" in said
     assert not outside.exists()
     assert not list(temporary.glob("tmp*")), "the temporary folder is still there"
+
+
+def test_only_a_chapter_is_watched_not_who_reads_the_guard(tmp_path: Path) -> None:
+    """Doctest imports every module: a watch would hold for all other tests too."""
+    read, watched = tmp_path / "read", tmp_path / "watched"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", READ_GUARD_THEN_WATCH, str(read), str(watched)],
+        cwd=ROOT / "_ext",
+        env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+    assert read.exists(), done.stderr
+    assert f"temporary files, got {watched} (open)" in done.stderr
+    assert not watched.exists()
 
 
 @linux
