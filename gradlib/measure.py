@@ -19,6 +19,7 @@ from gradlib.gradients import (
 )
 from gradlib.nonfinite import NonFinite, first_nonfinite
 from gradlib.probes import read
+from gradlib.sparse import values_of
 
 __all__ = [
     "NonFinite",
@@ -164,14 +165,11 @@ def gradient_angle(a: Tensor | Iterable[Tensor], b: Tensor | Iterable[Tensor]) -
 
 def _sizes(tensors: Iterable[Tensor]) -> list[float]:
     """L2 norm of each tensor, by one read; by two if float32 is too short for them."""
-    dense = [
-        t.detach() if t.layout is torch.strided else t.detach().coalesce().values()
-        for t in tensors
-    ]
-    sizes = read(norms_of(dense))
+    values = [values_of(t) for t in tensors]
+    sizes = read(norms_of(values))
     if all(_EXACT_IN_FLOAT32 < size < math.inf for size in sizes):
         return sizes
-    return read(norms_of(dense, dtype=torch.float64))
+    return read(norms_of(values, dtype=torch.float64))
 
 
 def _changes(model: nn.Module, before: Mapping[str, Tensor]) -> dict[str, Tensor]:

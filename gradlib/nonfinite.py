@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from gradlib.errors import check_function, check_model
+from gradlib.sparse import values_of
 
 _KINDS = ("", "inf", "nan")
 
@@ -214,8 +215,6 @@ def _code(tensor: Tensor, mask: bool = False) -> Tensor:
 
     In a mask, negative infinity is fine.
     """
-    values = tensor.detach()
-    if values.layout is not torch.strided:
-        values = values.coalesce().values()
+    values = values_of(tensor)
     infinite = values.isposinf() if mask else values.isinf()
     return torch.maximum(2 * values.isnan().any().byte(), infinite.any().byte())

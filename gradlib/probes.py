@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradlib.gradients import norms_of, on_one_device
+from gradlib.sparse import values_of
 
 _IS_CPU = attrgetter("is_cpu")
 _HALF = {torch.float16, torch.bfloat16}
@@ -52,7 +53,7 @@ class GradientProbe:
         if len(grads) == len(self._parameters):
             return self._columns, grads
         found = {
-            column: g if g.layout is torch.strided else g.coalesce().values()
+            column: values_of(g)
             for column, p in zip(self._columns, self._parameters, strict=True)
             if (g := p.grad) is not None
         }

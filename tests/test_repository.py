@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from stamp_repository import canonical, differing, stamp, text_files  # noqa: E402
 
 LEVELS = [
-    {"errors", "forward", "nonfinite"},
+    {"errors", "forward", "nonfinite", "sparse"},
     {"curvature", "gradients", "history", "loop", "precision", "quadrature",
      "seeding", "stability", "tasks", "vision"},
     {"activations", "adaptive_clip", "data", "measure", "probes", "range_test",

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gradlib.sparse import values_of
+
 
 def norm_of(parameters: list[nn.Parameter]) -> float:
     """Joint L2 norm of the gradients that exist; 0 if there are none."""
@@ -17,12 +19,6 @@ def norm_of(parameters: list[nn.Parameter]) -> float:
     if not gradients:
         return 0.0
     return float(torch.nn.utils.get_total_norm([g.float() for g in gradients]))
-
-
-def values_of(gradient: Tensor) -> Tensor:
-    """The values of a gradient; of a sparse one, those that it stores."""
-    dense = gradient.layout is torch.strided
-    return gradient.detach() if dense else gradient.detach().coalesce().values()
 
 
 @dataclass

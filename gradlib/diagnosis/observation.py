@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from gradlib.diagnosis.graph import Graph, read
-from gradlib.diagnosis.loop import Loop, values_of
+from gradlib.diagnosis.loop import Loop
 from gradlib.diagnosis.probe import Probe
 from gradlib.diagnosis.setup import Setup
+from gradlib.sparse import values_of
 
 LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
 BASE_SECONDS = 2.5
