@@ -3,11 +3,13 @@
 import difflib
 import json
 import math
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import SupportsFloat
 
 from gradlib.errors import check_count
+from gradlib.rows import Rows
 
 _FORMAT = "gradlib.History/1"
 
@@ -38,8 +40,7 @@ class History:
 
     def __init__(self, diverged_at: int | None = None) -> None:
         self.diverged_at = diverged_at
-        self._steps: list[int] = []
-        self._rows: list[dict[str, float]] = []
+        self._rows = Rows()
 
     def append(self, step: int, **columns: SupportsFloat) -> None:
         """Add a row; at the last step again, add columns to its row.
@@ -61,41 +62,47 @@ class History:
             ...
             ValueError: step: expected 4 or more, after the last row, got 3
         """
-        last = self._steps[-1] if self._steps else 0
-        if type(step) is not int or step < last:
-            step = check_count(step, "step", least=0)
-            if step < last:
-                raise ValueError(
-                    f"step: expected {last} or more, after the last row, got {step}"
-                )
-        row: dict[str, Any] = columns
-        for name, value in columns.items():
-            if type(value) is not float:
-                row[name] = _number(value, name)
-        if self._steps and step == last:
-            self._rows[-1].update(row)
-        else:
-            self._steps.append(step)
-            self._rows.append(row)
+        self.extend(step, tuple(columns), list(columns.values()))
+
+    def extend(
+        self, step: int, names: tuple[str, ...], values: Sequence[SupportsFloat]
+    ) -> None:
+        """The same as `append`, for many columns whose names come again each step.
+
+        Names are kept once for all steps: a step takes 8 bytes a column, and some
+        200 more.
+
+        Args:
+            step: As for `append`.
+            names: Names of the columns.
+            values: As many numbers.
+
+        Raises:
+            TypeError: a value is not a number.
+            ValueError: the step is smaller than the last one, or there are more or
+                fewer values than names.
+
+        Example:
+            >>> history = History()
+            >>> history.extend(0, ("norm/0.weight", "norm/0.bias"), [0.5, 0.1])
+            >>> history["norm/0.bias"]
+            [0.1]
+        """
+        self._rows.add(step, names, values)
 
     @property
     def columns(self) -> list[str]:
         """Names of all columns, ``step`` first, the others as they came."""
-        names = {name: None for row in self._rows for name in row}
-        return ["step", *names]
+        return ["step", *self._rows.names()]
 
     def __len__(self) -> int:
-        return len(self._steps)
+        return len(self._rows.steps)
 
     def __contains__(self, column: object) -> bool:
         return column in self.columns
 
     def __getitem__(self, column: str) -> list[float]:
-        if column == "step":
-            return list(self._steps)
-        values = [row.get(column) for row in self._rows]
-        if all(value is None for value in values):
-            raise KeyError(_unknown(column, self.columns))
+        values = self._values(column)
         return [math.nan if value is None else value for value in values]
 
     def recorded(self, column: str) -> tuple[list[int], list[float]]:
@@ -108,8 +115,8 @@ class History:
             >>> history.recorded("accuracy")
             ([0], [0.1])
         """
-        pairs = zip(self._steps, self[column], self._rows, strict=True)
-        kept = [(step, value) for step, value, row in pairs if column in row]
+        pairs = zip(self._rows.steps, self._values(column), strict=True)
+        kept = [(step, value) for step, value in pairs if value is not None]
         return [step for step, _ in kept], [value for _, value in kept]
 
     def layers(self, quantity: str) -> dict[str, list[float]]:
@@ -139,9 +146,9 @@ class History:
         content = {
             "format": _FORMAT,
             "diverged_at": self.diverged_at,
-            "steps": self._steps,
+            "steps": self._rows.steps,
             "columns": {
-                name: [_to_json(row.get(name)) for row in self._rows]
+                name: list(map(_to_json, self._values(name)))
                 for name in self.columns[1:]
             },
         }
@@ -172,6 +179,15 @@ class History:
             ) from error
         return history
 
+    def _values(self, column: str) -> list[float | None]:
+        """One value a step, None where the step lacks the column."""
+        if column == "step":
+            return [*self._rows.steps]
+        values = self._rows.values(column)
+        if all(value is None for value in values):
+            raise KeyError(_unknown(column, self.columns))
+        return values
+
     def __repr__(self) -> str:
         return self.table()
 
@@ -182,11 +198,11 @@ class History:
             rows: Steps to show, half of them from the end; >= 2.
         """
         check_count(rows, "rows", least=2)
-        if not self._steps:
+        if not self._rows.steps:
             return "History without steps"
         names = [name for name in self.columns if "/" not in name]
         cells = [[f"{v:.4g}" for v in self[name]] for name in names[1:]]
-        lines = [list(map(str, self._steps)), *cells]
+        lines = [list(map(str, self._rows.steps)), *cells]
         widths = [max(map(len, [n, *c])) for n, c in zip(names, lines, strict=True)]
         shown = [
             "  ".join(t.rjust(w) for t, w in zip(texts, widths, strict=True))
@@ -202,15 +218,6 @@ class History:
         if self.diverged_at is not None:
             shown.append(f"diverged at step {self.diverged_at}")
         return "\n".join(shown)
-
-
-def _number(value: SupportsFloat, name: str) -> float:
-    if not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    try:
-        return float(value)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{name}: expected one number, got {value}") from error
 
 
 def _to_json(value: float | None) -> float | str | None:

@@ -10,7 +10,7 @@ from gradlib.errors import check_count, check_model
 from gradlib.gradients import norms_of
 from gradlib.history import History
 from gradlib.nonfinite import NonFinite, kind_of
-from gradlib.probes import GradientProbe, OutputProbe, UpdateProbe, read
+from gradlib.probes import GradientProbe, OutputProbe, UpdateProbe, columns, read
 
 _SURELY_EXACT = 1e-16
 _UPDATES_EVERY = 100
@@ -23,7 +23,8 @@ class GradientMonitor:
     ``backward()`` and before clipping, so that the norms are those of the raw
     gradients. The update of a step is the change of the parameters until the next
     call. Norms of parameters and updates cost more than those of gradients, and
-    change slowly; therefore they have an interval of their own.
+    change slowly; therefore they have an interval of their own. A recorded step
+    waits for a device once, and once more for each of these two.
 
     Rows of ``history`` hold ``loss``, ``gradient_norm`` (all layers together) and
     for each parameter ``gradient_norm/<name>``, ``parameter_norm/<name>`` and
@@ -88,7 +89,7 @@ class GradientMonitor:
                 f"{type(model).__name__} without any"
             )
         self._gradients = GradientProbe(self._named)
-        self._parameter_columns = [f"parameter_norm/{name}" for name in self._named]
+        self._parameter_columns = columns("parameter_norm", self._named)
         self._updates = UpdateProbe(self._named)
         self._outputs = OutputProbe(model) if activations else None
         self._state = "new"
@@ -114,7 +115,7 @@ class GradientMonitor:
         if self._outputs is not None:
             self._outputs.stop()
         if kind is None and self._updates.is_waiting:
-            self._record_updates(read(self._updates.norms()))
+            self._record_updates()
         self._updates = UpdateProbe({})
 
     def log(self, loss: Tensor | float | None = None, **columns: SupportsFloat) -> None:
@@ -133,91 +134,68 @@ class GradientMonitor:
                 f"expected an open monitor, got one that is {self._state}. Call log "
                 "inside `with GradientMonitor(model) as monitor:`."
             )
-        due = self._step % self.every == 0
-        if due or self._updates.is_waiting:
-            self._log(due, loss, columns)
+        if self._updates.is_waiting:
+            self._record_updates()
+        if self._step % self.every == 0:
+            self._record(loss, columns)
         self._step += 1
         self._await_step()
 
-    def _log(
-        self,
-        due: bool,
-        loss: Tensor | float | None,
-        given: dict[str, SupportsFloat],
+    def _record(
+        self, loss: Tensor | float | None, given: dict[str, SupportsFloat]
     ) -> None:
-        columns, scalars, gradients = self._measure(loss) if due else ([], [], 0)
-        if self._updates.is_waiting:
-            numbers = read(scalars + self._updates.norms())
-            self._record_updates(numbers[len(columns) :])
-            del numbers[len(columns) :]
-        else:
-            numbers = read(scalars)
-        if due:
-            if loss is not None:
-                given = {"loss": loss, **given}
-            self._record(given, columns, numbers, gradients)
-
-    def _measure(
-        self, loss: Tensor | float | None
-    ) -> tuple[list[str], list[Tensor], int]:
-        """Columns of a row, their numbers on the device, how many are gradients'."""
-        columns, grads = self._gradients.find()
+        names, grads = self._gradients.find()
         if not grads:
             raise RuntimeError(
                 "expected gradients, got none in any parameter. Call log after "
                 "backward() of this model, before the gradients are set to None."
             )
-        scalars = norms_of(grads)
-        if isinstance(loss, Tensor):
-            if loss.numel() != 1:
-                raise ValueError(
-                    f"loss: expected one number, got shape {tuple(loss.shape)}"
-                )
-            columns = [*columns, "loss"]
-            scalars.append(loss if loss.ndim == 0 else loss.reshape(()))
-        if self._step % self.updates_every == 0:
-            columns = [*columns, *self._parameter_columns]
-            scalars += self._updates.sizes()
+        scalars = self._gradients.norms(grads)
         if self._outputs is not None:
-            columns = [*columns, *self._outputs.found]
+            names += tuple(self._outputs.found)
             scalars += self._outputs.found.values()
-        return columns, scalars, len(grads)
-
-    def _record(
-        self,
-        given: dict[str, SupportsFloat],
-        columns: list[str],
-        numbers: list[float],
-        gradients: int,
-    ) -> None:
-        norms = numbers[:gradients]
+        if isinstance(loss, Tensor):
+            scalars.append(_scalar(loss))
+            *numbers, loss = read(scalars)
+        else:
+            numbers = read(scalars)
+        norms, others = numbers[: len(grads)], numbers[len(grads) :]
         total = math.hypot(*norms)
         if not (min(norms) > _SURELY_EXACT and total < math.inf):
-            norms = read(norms_of(self._gradients.find()[1], dtype=torch.float64))
-            numbers[:gradients] = norms
+            norms = read(norms_of(grads, dtype=torch.float64))
             total = math.hypot(*norms)
-        row: dict[str, Any] = {**given, "gradient_norm": total}
-        row.update(zip(columns, numbers, strict=True))
-        self.history.append(self._step, **row)
+        if loss is not None:
+            given = {"loss": loss, **given}
+        given["gradient_norm"] = total
+        row = [*given.values(), *norms, *others]
+        self.history.extend(self._step, (*given, *names), row)
+        seen = [*given.values(), *others]
         if self._step % self.updates_every == 0:
-            self._updates.start([row[column] for column in self._parameter_columns])
-        if self.first_nonfinite is None and not all(map(math.isfinite, row.values())):
-            self._note_nonfinite(row)
+            seen += self._record_parameters()
+        if self.first_nonfinite is None and not all(map(math.isfinite, seen)):
+            self._note_nonfinite(loss)
 
-    def _record_updates(self, updates: list[float]) -> None:
-        self.history.append(self._step - 1, **self._updates.stop(updates))
+    def _record_parameters(self) -> list[float]:
+        sizes = self._updates.start()
+        self.history.extend(self._step, self._parameter_columns, sizes)
+        return sizes
 
-    def _note_nonfinite(self, row: dict[str, SupportsFloat]) -> None:
+    def _record_updates(self) -> None:
+        ratios = self._updates.stop()
+        self.history.extend(self._step - 1, self._updates.columns, ratios)
+
+    def _note_nonfinite(self, loss: float | None) -> None:
         """Keep the first in the order of a step; a norm may overflow without any."""
         outputs = "activation_mean/"
+        found = {} if self._outputs is None else self._outputs.found
         suspects: list[tuple[str, str, Any]] = [
             *((name, "parameter", p) for name, p in self._named.items()),
             *(
                 (column.removeprefix(outputs), "forward", value)
-                for column, value in row.items()
+                for column, value in found.items()
                 if column.startswith(outputs)
             ),
-            ("loss", "loss", row.get("loss")),
+            ("loss", "loss", loss),
             *((name, "backward", p.grad) for name, p in reversed(self._named.items())),
         ]
         for name, where, value in suspects:
@@ -234,6 +212,14 @@ class GradientMonitor:
             self._outputs.start()
         else:
             self._outputs.stop()
+
+
+def _scalar(loss: Tensor) -> Tensor:
+    if loss.ndim == 0:
+        return loss
+    if loss.numel() != 1:
+        raise ValueError(f"loss: expected one number, got shape {tuple(loss.shape)}")
+    return loss.reshape(())
 
 
 def _updates_every(every: int, updates_every: int | None) -> int:

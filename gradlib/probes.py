@@ -1,6 +1,7 @@
 """What a monitor reads: gradients, outputs of modules, updates of weights."""
 
 import math
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -8,10 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradlib.gradients import norms_of, on_one_device
+from gradlib.gradients import norms_of, on_one_device, wide
 from gradlib.sparse import values_of
 
+Names = tuple[str, ...]
+
 _IS_CPU = attrgetter("is_cpu")
+_IS_SPARSE = attrgetter("is_sparse")
 _HALF = {torch.float16, torch.bfloat16}
 
 
@@ -26,38 +30,50 @@ def read(scalars: list[Tensor]) -> list[float]:
     return numbers
 
 
+def columns(quantity: str, names: Iterable[str]) -> Names:
+    """Names of the columns that hold a quantity of each parameter.
+
+    Example:
+        >>> columns("gradient_norm", ["weight", "bias"])
+        ('gradient_norm/weight', 'gradient_norm/bias')
+    """
+    return tuple(f"{quantity}/{name}" for name in names)
+
+
 class GradientProbe:
     """The gradients of parameters, as they are at the moment.
 
     Args:
-        named: Parameters by name.
+        named: Parameters by name. Norms are taken in a type that fits all of them.
 
     Example:
-        >>> layer = nn.Linear(2, 1)
-        >>> layer.weight.grad = torch.ones(1, 2)
-        >>> GradientProbe(dict(layer.named_parameters())).find()
-        (['gradient_norm/weight'], [tensor([[1., 1.]])])
+        >>> layer = nn.Linear(4, 1)
+        >>> layer.weight.grad = torch.ones(1, 4)
+        >>> probe = GradientProbe(dict(layer.named_parameters()))
+        >>> names, grads = probe.find()
+        >>> names, probe.norms(grads)
+        (('gradient_norm/weight',), [tensor(2.)])
     """
 
     def __init__(self, named: dict[str, Tensor]) -> None:
-        self._columns = [f"gradient_norm/{name}" for name in named]
+        self._columns = columns("gradient_norm", named)
         self._parameters = list(named.values())
+        self._dtype = wide(self._parameters)
 
-    def find(self) -> tuple[list[str], list[Tensor]]:
+    def find(self) -> tuple[Names, list[Tensor]]:
         """Columns for the gradients that are not None, and these as dense tensors."""
-        grads = [
-            g
-            for p in self._parameters
-            if (g := p.grad) is not None and g.layout is torch.strided
-        ]
-        if len(grads) == len(self._parameters):
-            return self._columns, grads
-        found = {
-            column: values_of(g)
-            for column, p in zip(self._columns, self._parameters, strict=True)
-            if (g := p.grad) is not None
-        }
-        return list(found), list(found.values())
+        grads = [g for p in self._parameters if (g := p.grad) is not None]
+        names = self._columns
+        if len(grads) < len(names):
+            pairs = zip(names, self._parameters, strict=True)
+            names = tuple(name for name, p in pairs if p.grad is not None)
+        if any(map(_IS_SPARSE, grads)):
+            grads = [values_of(g) for g in grads]
+        return names, grads
+
+    def norms(self, grads: list[Tensor]) -> list[Tensor]:
+        """Norms of gradients; `norms_of` asks each again for its type."""
+        return list(torch._foreach_norm(grads, dtype=self._dtype))
 
 
 class OutputProbe:
@@ -135,55 +151,48 @@ class UpdateProbe:
     Args:
         named: Parameters by name.
 
+    Attributes:
+        columns: Names of the columns for the changes, relative to the parameters.
+        is_waiting: Whether there are copies to compare with.
+
     Example:
         >>> p = torch.full((4,), 2.0)
         >>> probe = UpdateProbe({"p": p})
-        >>> probe.start(sizes=[4.0])
+        >>> probe.start()
+        [4.0]
         >>> p += 0.5
-        >>> probe.norms()
-        [tensor(1.)]
-        >>> probe.stop([1.0])
-        {'update_ratio/p': 0.25}
+        >>> probe.stop()
+        [0.25]
     """
 
     def __init__(self, named: dict[str, Tensor]) -> None:
-        self._columns = [f"update_ratio/{name}" for name in named]
+        self.columns = columns("update_ratio", named)
         self._parameters = list(named.values())
+        self.is_waiting = False
         self._copies: list[Tensor] = []
         self._sizes: list[float] = []
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether there are copies to compare with."""
-        return bool(self._sizes)
-
     @torch.no_grad()
-    def start(self, sizes: list[float]) -> None:
-        """Copy the parameters, whose norms are given."""
+    def start(self) -> list[float]:
+        """Copy the parameters; gives their norms."""
         if not self._copies:
             self._copies = [torch.empty_like(p) for p in self._parameters]
         torch._foreach_copy_(self._copies, self._parameters)
-        self._sizes = sizes
+        self._sizes = read(norms_of(self._parameters))
+        self.is_waiting = True
+        return self._sizes
 
     @torch.no_grad()
-    def sizes(self) -> list[Tensor]:
-        """Norms of the parameters."""
-        return norms_of(self._parameters)
-
-    @torch.no_grad()
-    def norms(self) -> list[Tensor]:
-        """Norms of the changes since `start`; uses the copies up."""
-        torch._foreach_sub_(self._copies, self._parameters)
-        return norms_of(self._copies)
-
-    def stop(self, updates: list[float]) -> dict[str, float]:
-        """Norms of the changes over those of the parameters, by column.
+    def stop(self) -> list[float]:
+        """Norms of the changes since `start` over those of the parameters.
 
         Infinite for a parameter that was zero; 0 if it stayed so.
         """
-        ratios = [
+        self.is_waiting = False
+        torch._foreach_sub_(self._copies, self._parameters)
+        return [
             update / size if size else (math.inf if update else 0.0)
-            for update, size in zip(updates, self._sizes, strict=True)
+            for update, size in zip(
+                read(norms_of(self._copies)), self._sizes, strict=True
+            )
         ]
-        self._sizes = []
-        return dict(zip(self._columns, ratios, strict=True))

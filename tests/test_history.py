@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -121,6 +122,44 @@ def test_append_refuses_what_is_no_number(step, columns, message):
     with pytest.raises(TypeError, match=message):
         history.append(step, **columns)
     assert len(history) == 0
+
+
+def test_refused_values_leave_no_column():
+    history = rows(1.0)
+    with pytest.raises(TypeError):
+        history.append(1, accuracy="good")
+    assert history.columns == ["step", "loss"]
+    assert "accuracy" not in history
+
+
+def test_extend_is_append_for_many_columns():
+    one, other = rows(1.0), rows(1.0)
+    names = ("norm/a", "norm/b")
+    one.extend(0, names, [0.5, torch.tensor(2.0)])
+    other.append(0, **{"norm/a": 0.5, "norm/b": 2})
+    assert one.to_dict() == other.to_dict()
+    one.extend(0, names[1:], [3.0])
+    assert one["norm/b"] == [3.0], "the last value of a step counts"
+    one.extend(4, names, [1.0, 1.0])
+    assert one.recorded("norm/b") == ([0, 4], [3.0, 1.0])
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0, 3.0]])
+def test_extend_needs_one_value_a_name(values):
+    with pytest.raises(ValueError, match=f"as many as names, 2, got {len(values)}"):
+        History().extend(0, ("a", "b"), values)
+
+
+def test_a_step_takes_eight_bytes_a_column_and_some_two_hundred():
+    names = tuple(f"norm/{k}" for k in range(400))
+    history, steps = History(), 200
+    history.extend(0, names, [0.0] * 400)
+    tracemalloc.start()
+    for step in range(1, steps + 1):
+        history.extend(step, names, [step + k / 7 for k in range(400)])
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 8 * 400 < size / steps < 8 * 400 + 300
 
 
 def test_a_saved_history_comes_back_exactly(tmp_path):

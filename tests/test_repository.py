@@ -19,7 +19,7 @@ from stamp_repository import canonical, differing, stamp, text_files  # noqa: E4
 
 LEVELS = [
     {"errors", "forward", "nonfinite", "sparse"},
-    {"curvature", "gradients", "history", "loop", "precision", "quadrature",
+    {"curvature", "gradients", "history", "loop", "precision", "quadrature", "rows",
      "seeding", "stability", "tasks", "vision"},
     {"activations", "adaptive_clip", "data", "measure", "probes", "range_test",
      "recurrent", "regularization"},

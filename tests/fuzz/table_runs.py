@@ -97,6 +97,7 @@ def history_of(rows: list[dict[str, float]], table_rows: int, column: object) ->
     """All that a history does; what is written can be read again."""
     history = recorded(rows)
     history.append(100, column=column)
+    history.extend(100, ("again", "column"), [column, column])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.json"
         history.save(path)
