@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import SupportsFloat
@@ -62,10 +62,10 @@ class History:
             ...
             ValueError: step: expected 4 or more, after the last row, got 3
         """
-        self.extend(step, tuple(columns), list(columns.values()))
+        self.extend(step, columns, columns.values())
 
     def extend(
-        self, step: int, names: tuple[str, ...], values: Sequence[SupportsFloat]
+        self, step: int, names: Iterable[str], values: Iterable[SupportsFloat]
     ) -> None:
         """The same as `append`, for many columns whose names come again each step.
 
@@ -84,11 +84,11 @@ class History:
 
         Example:
             >>> history = History()
-            >>> history.extend(0, ("norm/0.weight", "norm/0.bias"), [0.5, 0.1])
+            >>> history.extend(0, ["norm/0.weight", "norm/0.bias"], [0.5, 0.1])
             >>> history["norm/0.bias"]
             [0.1]
         """
-        self._rows.add(step, names, values)
+        self._rows.add(step, tuple(names), list(values))
 
     @property
     def columns(self) -> list[str]:

@@ -190,9 +190,8 @@ class UpdateProbe:
         """
         self.is_waiting = False
         torch._foreach_sub_(self._copies, self._parameters)
+        updates = read(norms_of(self._copies))
         return [
             update / size if size else (math.inf if update else 0.0)
-            for update, size in zip(
-                read(norms_of(self._copies)), self._sizes, strict=True
-            )
+            for update, size in zip(updates, self._sizes, strict=True)
         ]

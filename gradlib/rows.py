@@ -30,7 +30,7 @@ class Rows:
         self._places: dict[tuple[str, ...], dict[str, int]] = {}
 
     def add(
-        self, step: int, names: tuple[str, ...], values: Sequence[SupportsFloat]
+        self, step: int, names: tuple[str, ...], values: list[SupportsFloat]
     ) -> None:
         """Add a row, or at the last step again a block to its row.
 
@@ -47,7 +47,7 @@ class Rows:
                 f"values: expected as many as names, {len(names)}, got {len(values)}"
             )
         try:
-            block = array("d", cast(Sequence[float], values))
+            block = array("d", cast(list[float], values))
         except (TypeError, ValueError, RuntimeError):
             block = array("d", map(_number, values, names))
         places = self._places.get(names)

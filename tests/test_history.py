@@ -140,7 +140,7 @@ def test_extend_is_append_for_many_columns():
     assert one.to_dict() == other.to_dict()
     one.extend(0, names[1:], [3.0])
     assert one["norm/b"] == [3.0], "the last value of a step counts"
-    one.extend(4, names, [1.0, 1.0])
+    one.extend(4, list(names), iter([1.0, 1.0]))
     assert one.recorded("norm/b") == ([0, 4], [3.0, 1.0])
 
 
