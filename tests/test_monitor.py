@@ -372,6 +372,37 @@ def test_the_first_that_is_not_finite_is_named(where, name, value):
     assert monitor.first_nonfinite_step == 2
 
 
+class Aside(nn.Module):
+    """Its second layer does not reach the loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.aside = nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def forward(self, x):
+        self.aside(x)
+        return self.used(x)
+
+
+@pytest.mark.parametrize(
+    ("activations", "expected"),
+    [
+        (False, NonFinite("aside.bias", "parameter", "inf")),
+        (True, NonFinite("aside", "forward", "inf")),
+    ],
+)
+def test_what_does_not_reach_the_loss_is_named_too(activations, expected):
+    model = Aside()
+    if activations:
+        model.aside.register_forward_hook(lambda module, x, output: output.abs() / 0)
+    else:
+        model.aside.bias.data[0] = math.inf
+    with GradientMonitor(model, activations=activations) as monitor:
+        model(batch(0)[0]).square().sum().backward()
+        monitor.log()
+    assert monitor.first_nonfinite == expected
+
+
 # No trace
 
 
