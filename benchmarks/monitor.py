@@ -7,6 +7,8 @@ Plain and watched networks take turns each 7 steps: a processor that slows down 
 all of them, and recorded steps fall everywhere in a turn. Each of the 100 positions
 counts with the median of its rounds, in seconds of the processor; the ratio is that
 of the means.
+Where its memory lies makes a network faster or slower by a point: five sets of
+networks are made, and the median share counts.
 "norms by torch" is the floor: one ``torch._foreach_norm`` a step, and its numbers.
 Freed memory stays with the process, for else page faults, and with them the plain
 step, depend on what a monitor happens to hold.
@@ -31,7 +33,8 @@ from gradlib.monitor import GradientMonitor
 CYCLE = 100
 TURN = 7
 WIDTHS = (128, 256)
-ROUNDS = 20
+ROUNDS = 6
+SETS = 5
 SETTINGS: dict[str, dict[str, Any]] = {
     "every step": {"every": 1},
     "every tenth step": {"every": 10},
@@ -100,6 +103,20 @@ def shares(
     width: int, rounds: int, settings: dict[str, dict[str, Any]]
 ) -> tuple[float, dict[str, float]]:
     """Seconds of a plain step, and what each setting adds as a share of it."""
+    names = [FLOOR, *settings]
+    sets = [seconds_of_steps(width, rounds, settings) for _ in range(SETS)]
+    added = {
+        name: median(seconds[k] / seconds[0] for seconds in sets) - 1
+        for k, name in enumerate(names, start=1)
+    }
+    plain = median(seconds[0] for seconds in sets)
+    return plain, added
+
+
+def seconds_of_steps(
+    width: int, rounds: int, settings: dict[str, dict[str, Any]]
+) -> list[float]:
+    """Seconds of a step: plain, with the floor, with each setting; new networks."""
     models = {name: network(width) for name in ["plain", FLOOR, *settings]}
     logs: dict[str, Log] = {"plain": None, FLOOR: norms_by_torch(models[FLOOR])}
     with ExitStack() as stack:
@@ -107,12 +124,7 @@ def shares(
             monitor = GradientMonitor(models[name], **setting)
             logs[name] = stack.enter_context(monitor).log
         steps = [training(model, logs[name]) for name, model in models.items()]
-        seconds = take_turns(steps, rounds)
-    plain, *others = seconds
-    return plain, {
-        name: found / plain - 1
-        for name, found in zip([FLOOR, *settings], others, strict=True)
-    }
+        return take_turns(steps, rounds)
 
 
 def take_turns(steps: list[Step], rounds: int) -> list[float]:
