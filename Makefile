@@ -5,6 +5,7 @@ CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+STRIP := $(BIN)/nbstripout --keep-id --extra-keys cell.metadata.lines_to_next_cell
 UV := $(BIN)/uv pip install --python $(BIN)/python --constraint $(CONSTRAINTS)
 
 export OMP_NUM_THREADS := 1
@@ -16,7 +17,7 @@ PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test site colab browser check lint audit fuzz seeds bench links readme-figure pdf matrix serve clean
+.PHONY: book test strip site colab browser check lint audit fuzz seeds bench links readme-figure pdf matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -27,11 +28,15 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest chapters -n 2 --dist loadfile \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout 300
 
+# Removes outputs from the chapters, and what jupytext left in them.
+strip: $(INSTALLED)
+	$(STRIP) chapters/*.ipynb
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --verify --keep-id chapters/*.ipynb
+	$(STRIP) --verify chapters/*.ipynb
 
 check: browser lint test
 	rm -rf _build
