@@ -2,9 +2,9 @@
 
     python benchmarks/monitor.py
 
-One thread, a 20-layer ReLU network, batches of 32. Costs repeat every 100 steps.
+One thread, a 20-layer ReLU network, batches of 32. Costs repeat every 200 steps.
 Plain and watched networks take turns each 7 steps: a processor that slows down slows
-all of them, and recorded steps fall everywhere in a turn. Each of the 100 positions
+all of them, and recorded steps fall everywhere in a turn. Each of the 200 positions
 counts with the median of its rounds, in seconds of the processor; the ratio is that
 of the means.
 Where its memory lies makes a network faster or slower by a point: five sets of
@@ -30,10 +30,10 @@ from torch.nn import functional as F
 
 from gradlib.monitor import GradientMonitor
 
-CYCLE = 100
+CYCLE = 200
 TURN = 7
 WIDTHS = (128, 256)
-ROUNDS = 6
+ROUNDS = 3
 SETS = 5
 SETTINGS: dict[str, dict[str, Any]] = {
     "every step": {"every": 1},

@@ -13,7 +13,7 @@ from gradlib.nonfinite import NonFinite, kind_of
 from gradlib.probes import GradientProbe, OutputProbe, UpdateProbe, columns, read
 
 _SURELY_EXACT = 1e-16
-_UPDATES_EVERY = 100
+_UPDATES_EVERY = 200
 
 
 class GradientMonitor:
@@ -36,7 +36,7 @@ class GradientMonitor:
         model: Any module with trainable parameters.
         every: Record each ``every``-th step, the first one included.
         updates_every: Record norms of parameters and updates each so many steps; a
-            multiple of ``every``, by default the smallest one from 100 on.
+            multiple of ``every``, by default the smallest one from 200 on.
         activations: Record the outputs of forward passes that build a graph; of
             several in a step, the last.
 

@@ -101,17 +101,17 @@ def test_the_loss_may_be_left_out_and_more_columns_be_given():
 @pytest.mark.parametrize(
     ("every", "updates_every", "recorded", "updated"),
     [
-        (1, None, list(range(105)), [0, 100]),
-        (10, None, list(range(0, 105, 10)), [0, 100]),
-        (30, None, [0, 30, 60, 90], [0]),
-        (104, None, [0, 104], [0, 104]),
-        (2, 4, list(range(0, 105, 2)), list(range(0, 105, 4))),
+        (1, None, list(range(205)), [0, 200]),
+        (10, None, list(range(0, 205, 10)), [0, 200]),
+        (30, None, list(range(0, 205, 30)), [0]),
+        (204, None, [0, 204], [0, 204]),
+        (2, 4, list(range(0, 205, 2)), list(range(0, 205, 4))),
     ],
 )
 def test_intervals(every, updates_every, recorded, updated):
     model = network()
     with GradientMonitor(model, every, updates_every=updates_every) as monitor:
-        train(model, 105, monitor)
+        train(model, 205, monitor)
     history = monitor.history
     assert history["step"] == recorded
     assert history.recorded("gradient_norm/0.weight")[0] == recorded
@@ -320,11 +320,11 @@ def test_a_recorded_step_reads_the_device_once_and_for_parameters_and_updates():
             counts.append(reads.count)
     assert counts == [2, 1, 2, 1]
     with GradientMonitor(model, 2) as monitor:
-        for _ in range(104):
+        for _ in range(204):
             with Reads() as reads:
                 monitor.log(torch.tensor(1.0))
             counts.append(reads.count)
-    due = [(step % 2 == 0) + (step % 100 in (0, 1)) for step in range(104)]
+    due = [(step % 2 == 0) + (step % 200 in (0, 1)) for step in range(204)]
     assert counts[4:] == due
 
 
