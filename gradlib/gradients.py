@@ -156,9 +156,11 @@ def gather(
 
 def joint_norm(norms: list[Tensor], order: float = 2.0) -> Tensor:
     """Norm of the whole, from the norms of its parts; on the device of the first."""
-    if any(norm.ndim for norm in norms):
-        norms = norms_of(norms, order)
-    together = torch.stack(on_one_device(norms))
+    near = on_one_device(norms)
+    of_units = any(norm.ndim for norm in near)
+    together = (
+        torch.cat([norm.view(-1) for norm in near]) if of_units else torch.stack(near)
+    )
     total: Tensor = torch.linalg.vector_norm(together, order)
     return total
 
