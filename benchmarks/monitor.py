@@ -16,6 +16,7 @@ step, depend on what a monitor happens to hold.
 
 import argparse
 import ctypes
+import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -130,7 +131,7 @@ def seconds_of_steps(
 def take_turns(steps: list[Step], rounds: int) -> list[float]:
     """Seconds of each kind of step; the first round warms up."""
     seconds: list[list[float]] = [[] for _ in steps]
-    for _ in range((rounds + 1) * CYCLE // TURN):
+    for _ in range(math.ceil((rounds + 1) * CYCLE / TURN)):
         for step, found in zip(steps, seconds, strict=True):
             found += [timed(step) for _ in range(TURN)]
     return [
