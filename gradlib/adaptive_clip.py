@@ -58,10 +58,10 @@ def clip_adaptive_(
     found = gather(parameters, norms=_unit_norms, error_if_nonfinite=error_if_nonfinite)
     if not found.tensors:
         return found.total
-    scales = _unit_norms([_touched(p) for p in found.owners])
-    torch._foreach_clamp_min_(scales, eps)
-    scale_(scales, scales[0].new_tensor(clipping))
-    torch._foreach_div_(scales, found.norms)
+    limits = _unit_norms([_touched(p) for p in found.owners])
+    torch._foreach_clamp_min_(limits, eps)
+    scale_(limits, limits[0].new_tensor(clipping))
+    scales = torch._foreach_div(limits, found.norms)
     torch._foreach_clamp_max_(scales, 1.0)
     torch._foreach_mul_(found.tensors, scales)
     return found.total

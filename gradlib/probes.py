@@ -72,7 +72,7 @@ class GradientProbe:
         return names, grads
 
     def norms(self, grads: list[Tensor]) -> list[Tensor]:
-        """Norms of gradients; `norms_of` asks each again for its type."""
+        """Norms of gradients, without asking each for its type as `norms_of` does."""
         return list(torch._foreach_norm(grads, dtype=self._dtype))
 
 

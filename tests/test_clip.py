@@ -551,6 +551,15 @@ def test_adaptive_keeps_its_bound_below_the_guard_of_timm() -> None:
     assert p.grad.item() == pytest.approx(1e-8)
 
 
+def test_adaptive_is_exact_where_a_norm_does_not_fit_float32() -> None:
+    """The scale is then a denormal number of float32, with few digits."""
+    p = nn.Parameter(torch.tensor([[0.6, 0.8]]))
+    p.grad = torch.tensor([[2.9e38, 3.1e38]])
+    direction = nn.functional.normalize(p.grad.double())
+    clip_adaptive_([p], clipping=1e-3)
+    assert_close(p.grad, (1e-3 * direction).float(), rtol=1e-6, atol=0)
+
+
 def test_normalize_reaches_tiny_gradients() -> None:
     """The square of 1e-30 is zero in float32."""
     p = nn.Parameter(torch.zeros(2))

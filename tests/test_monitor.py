@@ -101,17 +101,17 @@ def test_the_loss_may_be_left_out_and_more_columns_be_given():
 @pytest.mark.parametrize(
     ("every", "updates_every", "recorded", "updated"),
     [
-        (1, None, list(range(205)), [0, 200]),
-        (10, None, list(range(0, 205, 10)), [0, 200]),
-        (30, None, list(range(0, 205, 30)), [0]),
+        (1, None, list(range(215)), [0, 200]),
+        (10, None, list(range(0, 215, 10)), [0, 200]),
+        (30, None, list(range(0, 215, 30)), [0, 210]),
         (204, None, [0, 204], [0, 204]),
-        (2, 4, list(range(0, 205, 2)), list(range(0, 205, 4))),
+        (2, 4, list(range(0, 215, 2)), list(range(0, 215, 4))),
     ],
 )
 def test_intervals(every, updates_every, recorded, updated):
     model = network()
     with GradientMonitor(model, every, updates_every=updates_every) as monitor:
-        train(model, 205, monitor)
+        train(model, 215, monitor)
     history = monitor.history
     assert history["step"] == recorded
     assert history.recorded("gradient_norm/0.weight")[0] == recorded
