@@ -13,7 +13,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import ROOT, Colab, address, git
+from book import ROOT
+from conftest import Colab, address, git
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 

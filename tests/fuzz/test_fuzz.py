@@ -12,7 +12,6 @@ import importlib
 import inspect
 import re
 import warnings
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,6 +19,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from book import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import Entry
@@ -32,7 +32,6 @@ from table_theory import TABLE as THEORY
 
 import gradlib
 
-ROOT = Path(__file__).resolve().parents[2]
 TABLE = {**GRADIENTS, **MODELS, **PLOTS, **RUNS, **THEORY}
 WRONG = (ValueError, TypeError)
 

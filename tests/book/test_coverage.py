@@ -1,0 +1,79 @@
+"""Every section and step of the article has its place, and the place exists."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from book import ROOT
+
+PAGE = (ROOT / "coverage.md").read_text("utf8")
+LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s]+)(?:#([^)\s]+))?\)")
+ROWS = [
+    *("1", "1, title", "2.1", "2.2", *(f"2.3 ({k})" for k in range(1, 6))),
+    *(
+        "3.1",
+        *(f"3.2 ({k})" for k in range(1, 4)),
+        *(f"3.3 ({k})" for k in range(1, 5)),
+    ),
+    *("4.1", "4.2", "4.3", *(f"4.2 ({k})" for k in range(1, 11))),
+    *map(str, range(1, 9)),
+]
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """Article's section, what it says, and the links, of each row of the tables."""
+    found = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", PAGE, re.MULTILINE)
+    return [row for row in found if row[0] not in ("section", "step", "error")]
+
+
+PLACES = sorted({link for _, _, where in rows() for link in LINK.findall(where)})
+
+
+def headings(path: Path) -> list[str]:
+    """Headings of a page or a notebook, outside code."""
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        text = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+    else:
+        text = path.read_text("utf8")
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"^#{1,3} (.+?)\s*$", text, re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """The address of a heading, as GitHub and the book make it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_part_of_the_article_has_a_row() -> None:
+    assert [section for section, _, _ in rows()] == ROWS
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_every_row_names_a_place(row: tuple[str, str, str]) -> None:
+    *_, where = row
+    assert LINK.findall(where), "expected a link to a chapter's heading, found none"
+    assert re.sub(LINK, "", where).strip(", ") == "", "expected links only"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "target"), PLACES, ids=lambda part: part.replace(" ", "_")
+)
+def test_the_place_exists(name: str, file: str, target: str) -> None:
+    path = ROOT / file
+    assert path.exists(), f"{file}: no such page"
+    assert name in headings(path), f"{file}: no heading '{name}'"
+    if target:
+        assert target == anchor(name), f"{file}: the address of '{name}' differs"
+    else:
+        assert headings(path)[0] == name, f"{file}: the title is not '{name}'"
+
+
+def test_a_missing_heading_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "chapter.ipynb"
+    text = "# Title\n\n## Is it?\n\n```\n# no heading\n```"
+    cell = nbformat.v4.new_markdown_cell(text)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    assert headings(path) == ["Title", "Is it?"]
+    assert anchor("Is it?") == "is-it"
