@@ -24,20 +24,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kinds import Entry
 from laws import unchanged
-from table_gradients import TABLE as GRADIENTS
-from table_models import TABLE as MODELS
-from table_plots import TABLE as PLOTS
-from table_runs import TABLE as RUNS
-from table_theory import TABLE as THEORY
+from measure_and_clip import TABLE as MEASURE_AND_CLIP
+from models_and_initialization import TABLE as MODELS_AND_INITIALIZATION
+from plotting import TABLE as PLOTTING
+from theory import TABLE as THEORY
+from training_and_diagnosis import TABLE as TRAINING_AND_DIAGNOSIS
 
 import gradlib
 
-TABLE = {**GRADIENTS, **MODELS, **PLOTS, **RUNS, **THEORY}
+TABLE = {
+    **MEASURE_AND_CLIP,
+    **MODELS_AND_INITIALIZATION,
+    **PLOTTING,
+    **TRAINING_AND_DIAGNOSIS,
+    **THEORY,
+}
 WRONG = (ValueError, TypeError)
 
 
 def documented_modules() -> list[ModuleType]:
-    text = (ROOT / "api.md").read_text("utf8")
+    text = (ROOT / "reference/library.md").read_text("utf8")
     names = re.findall(r"automodule:: (\S+)", text)
     return [gradlib, *map(importlib.import_module, names)]
 

@@ -14,17 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from gradlib import figures, plotting
+from gradlib import figures
 from gradlib.figures import SliderFigure
 from gradlib.plotting.frames import THEMED, draw_frames
 from gradlib.plotting.style import PALETTE
 
 
 @pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with plt.rc_context():
-        plotting.use_style()
-        yield
+def _no_figure_is_left(book_style: None) -> Iterator[None]:
+    yield
     assert plt.get_fignums() == []
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from networks import relu_network as network
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD
@@ -19,12 +20,6 @@ from gradlib.measure import (
     update_ratios,
 )
 from gradlib.monitor import GradientMonitor
-
-
-def network(*extra):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), *extra, nn.Linear(8, 3))
 
 
 def batch(seed, size=5):
@@ -518,14 +513,24 @@ def test_a_loss_is_one_number():
     [
         (nn.ReLU(), {}, ValueError, "at least one trainable parameter, got ReLU"),
         ("model", {}, TypeError, "model: expected a torch.nn.Module, got str"),
-        (network(), {"every": 0}, ValueError, "every: expected a whole number >= 1"),
+        (
+            network(),
+            {"every": 0},
+            ValueError,
+            "every: expected a whole number >= 1",
+        ),
         (
             network(),
             {"every": 3, "updates_every": 10},
             ValueError,
             "updates_every: expected a multiple of every=3, got 10",
         ),
-        (network(), {"updates_every": 1.5}, TypeError, "updates_every: .*got float"),
+        (
+            network(),
+            {"updates_every": 1.5},
+            TypeError,
+            "updates_every: .*got float",
+        ),
     ],
 )
 def test_it_says_what_is_wrong(model, keywords, error, message):

@@ -8,7 +8,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 from book import ROOT
 
 from gradlib.diagnosis import CAUSES, Report, diagnose
@@ -54,11 +53,6 @@ def matches(layer: str, wanted: list[str]) -> bool:
 
 BROKEN = [path for path in PATHS if load(path).CAUSE != "healthy"]
 LAYERS = expected_layers()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from networks import own_seed
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.testing import assert_close
 
+import reference
 from gradlib.errors import NonFiniteGradientError
 from gradlib.measure import (
     NonFinite,
@@ -35,8 +36,7 @@ VECTORS = arrays(np.float64, 5, elements=SIZES)
 
 
 def network(seed: int = 0) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with own_seed(seed):
         net = nn.Sequential(
             nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(inplace=True), nn.Linear(4, 2)
         )
@@ -386,7 +386,7 @@ def test_outputs_of_any_nesting() -> None:
     assert first_nonfinite(net, run) == NonFinite("0", "forward", "inf")
 
 
-def state_of(net: nn.Module) -> list[Any]:
+def hooks_and_modes(net: nn.Module) -> list[Any]:
     hooks = [
         len(hooks)
         for m in net.modules()
@@ -405,7 +405,7 @@ def test_no_trace_is_left(fails: bool, earlier: bool) -> None:
         net.zero_grad()
     gradients = [p.grad for p in net.parameters()]
     values = copy.deepcopy(gradients)
-    state, kept = state_of(net), copy.deepcopy(net.state_dict())
+    state, kept = hooks_and_modes(net), copy.deepcopy(net.state_dict())
     buffers = [id(b) for b in net.buffers()]
     x = torch.randn(8, 3, requires_grad=True)
     random = torch.get_rng_state()
@@ -426,7 +426,7 @@ def test_no_trace_is_left(fails: bool, earlier: bool) -> None:
             first_nonfinite(net, run)
     else:
         assert first_nonfinite(net, run) is None
-    assert state_of(net) == state
+    assert hooks_and_modes(net) == state
     assert not x._backward_hooks
     assert [id(p.grad) for p in net.parameters()] == [id(g) for g in gradients]
     assert [id(b) for b in net.buffers()] == buffers

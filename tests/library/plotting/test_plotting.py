@@ -4,7 +4,7 @@ import io
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -23,12 +23,7 @@ from gradlib.plotting.style import INK, PALETTE, PAPER
 SVG = {"format": "svg", "metadata": {"Date": None}}
 
 
-@pytest.fixture(autouse=True)
-def _style() -> Iterator[None]:
-    with plt.rc_context():
-        plotting.use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("book_style")
 
 
 def run(steps: int = 6, layers: int = 3, **extra: float) -> History:
@@ -375,6 +370,14 @@ def test_waterfall_goes_from_level_to_level() -> None:
     assert spans == [(0, 2), (2, 5), (5, 1), (0, 1)]
     assert [text.get_text() for text in ax.texts] == ["2", "+3", "−4", "1"]
     assert ax.yaxis_inverted()
+
+
+def test_waterfall_is_green_where_it_rose_and_orange_where_it_fell() -> None:
+    ax = plotting.waterfall({"start": 2.0, "up": 5.0, "down": 1.0})
+    green, orange = "#009e73", "#d55e00"
+    colors = [to_hex(bar.get_facecolor()) for bar in ax.patches]
+    assert colors[1:3] == [green, orange]
+    assert not {colors[0], colors[3]} & {green, orange}
 
 
 def test_waterfall_of_seeds_shows_their_range() -> None:

@@ -6,6 +6,7 @@ from statistics import median
 
 import pytest
 import torch
+from networks import tanh_network as network
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -16,12 +17,6 @@ from gradlib.clip import AutoClip, clip_norm_
 from gradlib.errors import DivergenceError
 from gradlib.monitor import GradientMonitor
 from gradlib.training import fit
-
-
-def network(*extra, seed=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), *extra, nn.Linear(8, 3))
 
 
 def digits(count=5, size=4, seed=1):
@@ -521,7 +516,12 @@ FROZEN = network().requires_grad_(False)
         (network(), {}, ValueError, "expected lr or optimizer, got neither"),
         (network(), {"lr": -1.0}, ValueError, "lr: expected a finite number >= 0"),
         (network(), {"optimizer": "sgd"}, TypeError, "optimizer: .*got str"),
-        (network(), {"optimizer": list}, TypeError, "make a torch.optim.*got list"),
+        (
+            network(),
+            {"optimizer": list},
+            TypeError,
+            "make a torch.optim.*got list",
+        ),
         (
             network(),
             {"optimizer": SGD(network().parameters(), lr=0.1)},
@@ -529,12 +529,30 @@ FROZEN = network().requires_grad_(False)
             "holds trainable parameters of this model",
         ),
         (network(), {"lr": 0.1, "clip": 1.0}, TypeError, "clip: .*got 1.0. Write"),
-        (network(), {"lr": 0.1, "steps": 0}, ValueError, "steps: expected .* >= 1"),
-        (network(), {"lr": 0.1, "accumulate": 0}, ValueError, "accumulate: .* >= 1"),
-        (network(), {"lr": 0.1, "scheduler": 3}, TypeError, "scheduler: .*got int"),
         (
             network(),
-            {"lr": 0.1, "scheduler": StepLR(SGD(network().parameters(), lr=0.1), 1)},
+            {"lr": 0.1, "steps": 0},
+            ValueError,
+            "steps: expected .* >= 1",
+        ),
+        (
+            network(),
+            {"lr": 0.1, "accumulate": 0},
+            ValueError,
+            "accumulate: .* >= 1",
+        ),
+        (
+            network(),
+            {"lr": 0.1, "scheduler": 3},
+            TypeError,
+            "scheduler: .*got int",
+        ),
+        (
+            network(),
+            {
+                "lr": 0.1,
+                "scheduler": StepLR(SGD(network().parameters(), lr=0.1), 1),
+            },
             ValueError,
             "scheduler: expected one of this run's optimizer",
         ),

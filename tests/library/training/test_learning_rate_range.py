@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 import torch
+from networks import own_seed
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
@@ -18,8 +19,7 @@ from gradlib.training import fit, lr_range_test
 
 
 def network():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with own_seed():
         return nn.Sequential(
             nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 3)
         )

@@ -3,7 +3,7 @@
 import torch
 from hypothesis import strategies as st
 from kinds import FLAG, INF, NAN, TEXT, Entry, Kind, choice, entry, positive, refused
-from table_runs import RUN, recorded
+from training_and_diagnosis import RUN, recorded
 
 from gradlib import plotting
 from gradlib.figures import SliderFigure
