@@ -1,6 +1,6 @@
 """How long the book takes: from nothing, unchanged, and with one chapter edited.
 
-    python benchmarks/book.py
+    python benchmarks/building.py
 
 A copy of the book is built one chapter at a time, then two at a time, then unchanged,
 then with an edited chapter. Each runs once, so whatever else the machine does counts
@@ -19,7 +19,10 @@ from pathlib import Path
 
 from goals import Row, at_least, at_most, show
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from book import ROOT
+
 CHAPTER = re.compile(r"^(chapters/\w+) +([\d.]+) s  (ran now|from the cache)$", re.M)
 EDITED = "chapters/article_review.ipynb"
 
