@@ -10,6 +10,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+from finishing_order import priority
 from sphinx.application import Sphinx
 
 from gradlib.plotting.frames import THEMED
@@ -78,5 +79,5 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("build-finished", finish, priority=900)
+    app.connect("build-finished", finish, priority=priority(__name__))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

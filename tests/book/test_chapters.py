@@ -9,12 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
-import pytest
-import yaml
-from book import ROOT
+from book import NOTEBOOKS, ROOT, cells_of, chapter_files, prose_of, read_notebook
 from nbformat import NotebookNode
+from notebooks import each_notebook
 
-NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
 TEMPLATE = ROOT / "chapters" / "template.ipynb"
 URL = r"https?://[^\s)>\"']+"
 PAPER_HOSTS = (
@@ -22,24 +20,12 @@ PAPER_HOSTS = (
     "papers.nips.cc", "proceedings.neurips.cc", "aclanthology.org", "jmlr.org",
 )  # fmt: skip
 
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-
-
-@cache
-def read(path: Path) -> NotebookNode:
-    return nbformat.read(path, as_version=4)
-
-
-def cells(path: Path, kind: str) -> list[NotebookNode]:
-    return [cell for cell in read(path).cells if cell.cell_type == kind]
+BOOK_ORDER = [Path(file).stem for file in chapter_files()]
+read, cells, prose = map(cache, (read_notebook, cells_of, prose_of))
 
 
 def tags(cell: NotebookNode) -> list[str]:
     return list(cell.metadata.get("tags", []))
-
-
-def prose(path: Path) -> str:
-    return "\n\n".join(cell.source for cell in cells(path, "markdown"))
 
 
 def without_code(markdown: str) -> str:
@@ -52,19 +38,13 @@ def sections(path: Path) -> list[str]:
     return re.split(r"^## ", without_code(prose(path)), flags=re.MULTILINE)[1:]
 
 
-def book_order() -> list[str]:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
-    files = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
-    return [Path(f).stem for f in files if (ROOT / f"{f}.ipynb").exists()]
-
-
 def test_there_are_chapters() -> None:
     assert TEMPLATE in NOTEBOOKS
     assert len(NOTEBOOKS) > 1
 
 
 def test_every_chapter_but_the_template_is_in_the_book() -> None:
-    assert sorted([*book_order(), "template"]) == [path.stem for path in NOTEBOOKS]
+    assert sorted([*BOOK_ORDER, "template"]) == [path.stem for path in NOTEBOOKS]
 
 
 @each_notebook
@@ -146,7 +126,7 @@ def test_claims_are_asserted(path: Path) -> None:
 @each_notebook
 def test_exercises_have_executed_solutions(path: Path) -> None:
     stem = path.stem
-    number = book_order().index(stem) + 1 if stem != "template" else 0
+    number = BOOK_ORDER.index(stem) + 1 if stem != "template" else 0
     asked = re.findall(r"^### Exercise (\S+)", prose(path), re.MULTILINE)
     assert asked == [f"{number}.{k + 1}" for k in range(len(asked))]
     assert 5 <= len(asked) <= 8
@@ -209,7 +189,7 @@ def test_links_between_chapters_resolve(path: Path) -> None:
 
 @each_notebook
 def test_cited_papers_are_in_the_bibliography(path: Path) -> None:
-    bibliography = (ROOT / "references.bib").read_text("utf8")
+    bibliography = (ROOT / "reference/references.bib").read_text("utf8")
     for url in re.findall(rf"\]\(({URL})\)", prose(path)):
         if any(host in url for host in PAPER_HOSTS):
             assert url in bibliography, f"{path.name}: {url} is not in references.bib"

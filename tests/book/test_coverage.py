@@ -6,8 +6,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from book import ROOT
+from markdown_text import anchor
+from notebooks import headings
 
-PAGE = (ROOT / "coverage.md").read_text("utf8")
+COVERAGE = ROOT / "tests" / "coverage.md"
+PAGE = COVERAGE.read_text("utf8")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s]+)(?:#([^)\s]+))?\)")
 ROWS = [
     *("1", "1, title", "2.1", "2.2", *(f"2.3 ({k})" for k in range(1, 6))),
@@ -30,22 +33,6 @@ def rows() -> list[tuple[str, str, str]]:
 PLACES = sorted({link for _, _, where in rows() for link in LINK.findall(where)})
 
 
-def headings(path: Path) -> list[str]:
-    """Headings of a page or a notebook, outside code."""
-    if path.suffix == ".ipynb":
-        cells = nbformat.read(path, as_version=4).cells
-        text = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
-    else:
-        text = path.read_text("utf8")
-    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"^#{1,3} (.+?)\s*$", text, re.MULTILINE)
-
-
-def anchor(heading: str) -> str:
-    """The address of a heading, as GitHub and the book make it."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
 def test_every_part_of_the_article_has_a_row() -> None:
     assert [section for section, _, _ in rows()] == ROWS
 
@@ -61,7 +48,7 @@ def test_every_row_names_a_place(row: tuple[str, str, str]) -> None:
     ("name", "file", "target"), PLACES, ids=lambda part: part.replace(" ", "_")
 )
 def test_the_place_exists(name: str, file: str, target: str) -> None:
-    path = ROOT / file
+    path = (COVERAGE.parent / file).resolve()
     assert path.exists(), f"{file}: no such page"
     assert name in headings(path), f"{file}: no heading '{name}'"
     if target:
@@ -76,4 +63,3 @@ def test_a_missing_heading_is_noticed(tmp_path: Path) -> None:
     cell = nbformat.v4.new_markdown_cell(text)
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
     assert headings(path) == ["Title", "Is it?"]
-    assert anchor("Is it?") == "is-it"

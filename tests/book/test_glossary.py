@@ -4,15 +4,15 @@ import ast
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
-from book import ROOT
-from readings import chapter_files
+from book import ROOT, chapter_files, prose_of
+from markdown_text import anchor
 
-GLOSSARY = (ROOT / "glossary.md").read_text("utf8")
-NOTATION = (ROOT / "notation.md").read_text("utf8")
+PAGE = "../reference/glossary.md"  # as chapters link it
+GLOSSARY = (ROOT / "reference/glossary.md").read_text("utf8")
+NOTATION = (ROOT / "reference/notation.md").read_text("utf8")
 TERMS = re.findall(r"^### (.+)$", GLOSSARY, re.MULTILINE)
-CHAPTERS = chapter_files(ROOT)
+CHAPTERS = chapter_files()
 SOURCES = sorted((ROOT / "gradlib").rglob("*.py"))
 GREEK = {
     "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota",
@@ -24,21 +24,18 @@ NUMBERS = {"pi"}
 each_chapter = pytest.mark.parametrize("file", CHAPTERS)
 
 
-def anchor(heading: str) -> str:
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
 def prose(file: str) -> str:
     """Paragraphs of a chapter: no headings, code or formulas."""
-    cells = nbformat.read(ROOT / file, as_version=4).cells
-    text = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+    text = prose_of(ROOT / file)
     for pattern in (r"```.*?```", r"\$\$.*?\$\$", r"`[^`]*`", r"\$[^$]*\$"):
         text = re.sub(pattern, "", text, flags=re.DOTALL)
     return re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
 
 
 def glossary_links(text: str) -> list[re.Match[str]]:
-    return list(re.finditer(r"\[([^\]]+)\]\(\.\./glossary\.md#([^)]*)\)", text))
+    return list(
+        re.finditer(r"\[([^\]]+)\]\(\.\./reference/glossary\.md#([^)]*)\)", text)
+    )
 
 
 def rows() -> list[list[str]]:
@@ -117,11 +114,11 @@ def unlinked(text: str) -> list[str]:
 @each_chapter
 def test_every_term_of_a_chapter_is_linked(file: str) -> None:
     missing = unlinked(prose(file))
-    assert not missing, f"{file}: link the first use to ../glossary.md: {missing}"
+    assert not missing, f"{file}: link the first use to {PAGE}: {missing}"
 
 
 def test_an_unlinked_term_is_noticed() -> None:
-    link = "the [gradient norm](../glossary.md#gradient-norm)"
+    link = "the [gradient norm](../reference/glossary.md#gradient-norm)"
     assert unlinked("Seeds and a spectral\nnorm.") == ["Seed", "Spectral norm"]
     assert unlinked(f"{link} of the gradient") == []
     assert (
@@ -159,8 +156,7 @@ def test_the_code_has_the_name(row: list[str]) -> None:
 
 @each_chapter
 def test_greek_symbols_of_a_chapter_are_listed(file: str) -> None:
-    cells = nbformat.read(ROOT / file, as_version=4).cells
-    text = "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+    text = prose_of(ROOT / file)
     formulas = " ".join(re.findall(r"\$[^$]+\$", text.replace("$$", "$")))
     missing = greek_commands(formulas) - listed()
     assert not missing, f"{file}: notation.md does not list {sorted(missing)}"

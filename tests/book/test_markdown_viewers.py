@@ -5,14 +5,13 @@ from functools import cache
 from html import unescape
 from pathlib import Path
 
-import nbformat
 import pytest
-from book import ROOT
+from book import ROOT, cells_of
 from markdown_it import MarkdownIt
 from markdown_it.rules_block.table import escapedSplit
-from test_glossary import anchor
+from markdown_text import anchor
+from notebooks import each_notebook, headings
 
-NOTEBOOKS = sorted((ROOT / "chapters").glob("*.ipynb"))
 VIEWER = MarkdownIt("gfm-like")
 LEFT_RAW = {
     "a colon fence": r"^:::",
@@ -24,13 +23,10 @@ LEFT_RAW = {
     "a link that is none": r"\]\((https?:|\.\./|#)",
 }
 
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
 
 @cache
 def prose(path: Path) -> list[str]:
-    cells = nbformat.read(path, as_version=4).cells
-    return [cell.source for cell in cells if cell.cell_type == "markdown"]
+    return [cell.source for cell in cells_of(path, "markdown")]
 
 
 def without_code_and_maths(html: str) -> str:
@@ -69,11 +65,6 @@ def links(markdown: str) -> list[str]:
     return [unescape(a) for a in re.findall(r'href="([^"]+)"', VIEWER.render(markdown))]
 
 
-def anchors(path: Path) -> set[str]:
-    text = "\n".join(prose(path)) if path.suffix == ".ipynb" else path.read_text("utf8")
-    return {anchor(found) for found in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
-
-
 @each_notebook
 def test_nothing_is_shown_raw(path: Path) -> None:
     for markdown in prose(path):
@@ -96,7 +87,9 @@ def test_links_resolve_beside_the_file(path: Path) -> None:
         assert target.is_relative_to(ROOT), f"{path.name}: {link} leaves the project"
         assert target.is_file(), f"{path.name}: no file for {link}"
         if heading:
-            assert heading in anchors(target), f"{path.name}: no heading for {link}"
+            assert heading in map(anchor, headings(target)), (
+                f"{path.name}: no heading for {link}"
+            )
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from book import ROOT
+from book import NOTEBOOKS, ROOT, chapter_files
 from pybtex.database import Entry, parse_file
 from readings import (
     LEVELS,
     REQUIRED,
     VENUES,
     canonical,
-    chapter_files,
     read_chapter,
     read_works,
 )
 
-BIBLIOGRAPHY = ROOT / "references.bib"
+BIBLIOGRAPHY = ROOT / "reference/references.bib"
 ENTRIES: dict[str, Entry] = dict(parse_file(BIBLIOGRAPHY).entries.items())
 WORKS = read_works(BIBLIOGRAPHY)
 CHAPTERS = {
@@ -36,7 +35,6 @@ PAPER_HOSTS = (
 FIELDS = {
     *REQUIRED, *VENUES, "note", "volume", "number", "pages", "doi", "eprint",
 }  # fmt: skip
-NOTEBOOKS = sorted(path.name for path in (ROOT / "chapters").glob("*.ipynb"))
 
 
 def repeated(values: Iterable[str]) -> list[str]:
@@ -117,11 +115,11 @@ def test_every_chapter_has_a_start_and_papers(chapter: str) -> None:
 
 
 def test_every_chapter_of_the_book_is_known() -> None:
-    written = {Path(file).stem for file in chapter_files(ROOT)}
+    written = {Path(file).stem for file in chapter_files()}
     assert written <= CHAPTERS
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
 def test_cited_papers_are_listed(name: str) -> None:
     known = {link for work in WORKS for link in work.links}
     cited = read_chapter(ROOT, f"chapters/{name}").cites

@@ -1,4 +1,4 @@
-"""Links from a chapter's imports to the API page, in a small book."""
+"""Links from a chapter's imports to the library's page, in a small book."""
 
 import sys
 from book import ROOT
@@ -6,7 +6,7 @@ from book import ROOT
 import nbformat
 from sphinx.testing.util import SphinxTestApp
 
-API = """# API
+LIBRARY = """# The library
 
 ```{eval-rst}
 .. module:: gradlib.clip
@@ -20,7 +20,7 @@ API = """# API
 INDEX = """# Book
 
 ```{toctree}
-api
+reference/library
 chapters/one
 ```
 """
@@ -36,10 +36,11 @@ def test_each_name_is_linked_below_the_cell_that_imports_it_first(tmp_path):
         nbformat.v4.new_code_cell("from gradlib.sweep import sweep"),
         nbformat.v4.new_code_cell("%gradlib is no Python"),
     ]
-    (tmp_path / "chapters").mkdir()
+    for name in ("chapters", "reference"):
+        (tmp_path / name).mkdir()
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbformat.write(notebook, tmp_path / "chapters" / "one.ipynb")
-    (tmp_path / "api.md").write_text(API)
+    (tmp_path / "reference" / "library.md").write_text(LIBRARY)
     (tmp_path / "index.md").write_text(INDEX)
     (tmp_path / "conf.py").write_text(
         "extensions = ['myst_nb', 'library_links']\nnb_execution_mode = 'off'\n"
@@ -51,6 +52,6 @@ def test_each_name_is_linked_below_the_cell_that_imports_it_first(tmp_path):
         app.cleanup()
     page = (tmp_path / "_build" / "html" / "chapters" / "one.html").read_text()
     assert page.count("In the library") == 2
-    assert page.count('href="../api.html#gradlib.clip.clip_norm_"') == 1
-    assert page.count('href="../api.html#module-gradlib.theory"') == 1
-    assert page.count('href="../api.html#gradlib.sweep.sweep"') == 1
+    assert page.count('href="../reference/library.html#gradlib.clip.clip_norm_"') == 1
+    assert page.count('href="../reference/library.html#module-gradlib.theory"') == 1
+    assert page.count('href="../reference/library.html#gradlib.sweep.sweep"') == 1

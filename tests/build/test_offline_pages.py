@@ -1,13 +1,13 @@
 """Repairs of the theme's HTML do what they say, and only that."""
 
 import sys
-from html import escape as escape_html
+from html import escape
 from pathlib import Path
 
 import pytest
 
 from content_security import protect, sha256
-from docstring_formulas import escape, escape_docstring
+from docstring_formulas import escape_docstring, escape_formulas
 from front_page import site_map
 from offline_pages import mathjax_files, repair, reserve_room
 
@@ -77,7 +77,7 @@ def test_policy_names_each_inline_script(tmp_path: Path) -> None:
         two: f'{head}<input oninput="g(&quot;x&quot;)">',
     }
     protected = protect(pages)
-    f, g = escape_html(sha256("f()")), escape_html(sha256('g("x")'))
+    f, g = escape(sha256("f()")), escape(sha256('g("x")'))
     assert f in protected[one]
     assert f not in protected[two]
     for html in protected.values():
@@ -98,8 +98,8 @@ def test_mathjax_comes_with_its_fonts() -> None:
 
 
 def test_formulas_are_escaped_but_not_examples() -> None:
-    assert escape("|g| of fit_") == r"\|g\| of fit\_"
-    assert escape("``|g|`` and `clip_`") == "``|g|`` and `clip_`"
+    assert escape_formulas("|g| of fit_") == r"\|g\| of fit\_"
+    assert escape_formulas("``|g|`` and `clip_`") == "``|g|`` and `clip_`"
     lines = ["||g|| grows", "", ">>> a | b", "3 | 4", "", "snake_case stays"]
     escape_docstring(None, "function", "f", None, None, lines)
     assert lines == [

@@ -1,6 +1,6 @@
 """The readings page holds every work, in order, with links back to the chapters."""
 
-from book import ROOT
+from book import ROOT, chapter_files
 import json
 import re
 import sys
@@ -17,7 +17,6 @@ from readings import (
     MARKER,
     Chapter,
     canonical,
-    chapter_files,
     read_chapter,
     read_works,
     render,
@@ -71,8 +70,9 @@ def write_chapter(path: Path, *markdown: str) -> None:
 def book(folder: Path, entries: str) -> None:
     (folder / "_toc.yml").write_text(TOC)
     (folder / "intro.md").write_text(INTRO)
-    (folder / "readings.md").write_text(f"# Readings\n\n{MARKER}\n")
-    (folder / "references.bib").write_text(entries)
+    (folder / "reference").mkdir()
+    (folder / "reference/readings.md").write_text(f"# Readings\n\n{MARKER}\n")
+    (folder / "reference/references.bib").write_text(entries)
     write_chapter(
         folder / "chapters/growth.ipynb",
         "# Watch growth\n\nAs in [First (2001)](https://www.example.org/first2001/).",
@@ -92,7 +92,7 @@ def build(folder: Path) -> str:
             warningiserror=True,
         )  # fmt: skip
         app.build()
-    return (out / "readings.html").read_text("utf8")
+    return (out / "reference/readings.html").read_text("utf8")
 
 
 def works_of(folder: Path, text: str) -> str:
@@ -186,7 +186,7 @@ def test_a_title_and_links_of_a_chapter(tmp_path: Path) -> None:
     write_chapter(
         tmp_path / "chapters/growth.ipynb",
         "# Watch growth\n\n[A](https://a.org/x) and [B](<https://b.org/y>).",
-        "[C](../glossary.md#gain), `https://d.org`",
+        "[C](../reference/glossary.md#gain), `https://d.org`",
     )
     chapter = read_chapter(tmp_path, "chapters/growth.ipynb")
     assert (chapter.title, chapter.name) == ("Watch growth", "growth")
@@ -194,13 +194,13 @@ def test_a_title_and_links_of_a_chapter(tmp_path: Path) -> None:
 
 
 def test_every_citation_has_a_back_link() -> None:
-    works = read_works(ROOT / "references.bib")
-    chapters = [read_chapter(ROOT, file) for file in chapter_files(ROOT)]
+    works = read_works(ROOT / "reference/references.bib")
+    chapters = [read_chapter(ROOT, file) for file in chapter_files()]
     lines = render(works, chapters).splitlines()
     for work in works:
         (line,) = [line for line in lines if f"](<{work.url}>)" in line]
         citing = [c.file for c in chapters if c.cites & work.links]
-        assert all(f"]({file})" in line for file in citing), line
+        assert all(f"](/{file})" in line for file in citing), line
         assert ("Cited in" in line) == bool(citing)
 
 
@@ -209,15 +209,15 @@ def test_builds_and_follows_changes(tmp_path: Path) -> None:
     page = build(tmp_path)
     assert MARKER not in page
     assert "A $title with 100% of a_name [1]</a>" in page
-    assert re.search(r'Cited in <a [^>]*href="chapters/growth.html">', page)
-    assert not re.search(r'Cited in <a [^>]*href="chapters/cure.html">', page)
+    assert re.search(r'Cited in <a [^>]*href="../chapters/growth.html">', page)
+    assert not re.search(r'Cited in <a [^>]*href="../chapters/cure.html">', page)
 
     cites = "# Cure growth\n\n[Second](https://example.org/second2002)."
     write_chapter(tmp_path / "chapters/cure.ipynb", cites)
     page = build(tmp_path)
-    assert re.search(r'Cited in <a [^>]*href="chapters/cure.html">', page)
+    assert re.search(r'Cited in <a [^>]*href="../chapters/cure.html">', page)
 
-    (tmp_path / "references.bib").write_text(entry("third2003"))
+    (tmp_path / "reference/references.bib").write_text(entry("third2003"))
     page = build(tmp_path)
     assert "example.org/third2003" in page
     assert "example.org/second2002" not in page
@@ -231,6 +231,6 @@ def test_a_broken_entry_stops_the_build(tmp_path: Path) -> None:
 
 def test_a_page_without_marker_stops_the_build(tmp_path: Path) -> None:
     book(tmp_path, entry())
-    (tmp_path / "readings.md").write_text("# Readings\n")
+    (tmp_path / "reference/readings.md").write_text("# Readings\n")
     with pytest.raises(ExtensionError, match="expected the marker"):
         build(tmp_path)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import chromium
 import pytest
-from book import ROOT
+from book import ROOT, NotReadyError
 from playwright.sync_api import Browser, Page
-from serve_book import NotReadyError, served
+from serve_book import served
 
 SHOTS = ROOT / "_build" / "shots"
 WAIT_FOR_MATHS = """() => Promise.all([

@@ -7,7 +7,7 @@ import chromium
 import goals
 import pages
 import pytest
-from serve_book import NotReadyError
+from book import NotReadyError
 
 REPORT = {
     "requestedUrl": "http://a/b.html",

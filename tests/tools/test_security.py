@@ -7,14 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from audit import verdict
-from book import ROOT
+from book import ROOT, read_notebook
 from IPython.core.inputtransformer2 import TransformerManager
+from notebooks import each_notebook
 
 FOLDERS = ("gradlib", "_ext", "scripts", "benchmarks")
-CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+
 UNPICKLE = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "shelve", "marshal"}
 SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
 RUN_TEXT = {"eval", "exec", "compile", "__import__"}
@@ -32,7 +32,7 @@ def code_of(path: Path) -> str:
     """Python source; of a notebook all code cells, with magics made Python."""
     if path.suffix == ".py":
         return path.read_text("utf8")
-    cells = nbformat.read(path, as_version=4).cells
+    cells = read_notebook(path).cells
     source = [cell.source for cell in cells if cell.cell_type == "code"]
     return "\n".join(TransformerManager().transform_cell(text) for text in source)
 
@@ -92,7 +92,7 @@ def test_code_runs_nothing_foreign(path: Path) -> None:
     assert list(dangers(code_of(path))) == []
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+@each_notebook
 def test_chapters_run_nothing_foreign(path: Path) -> None:
     assert list(dangers(code_of(path), chapter=True)) == []
 
@@ -176,9 +176,9 @@ def test_no_file_holds_a_secret_or_a_path_of_a_machine() -> None:
             assert secrets(path.read_text("utf8")) == [], path.relative_to(ROOT)
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+@each_notebook
 def test_chapters_hold_no_secret_and_no_path(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read_notebook(path)
     assert set(notebook.metadata) <= {"kernelspec", "language_info"}
     assert secrets(json.dumps(notebook, ensure_ascii=False)) == []
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import serve_book
-from book import ROOT
-from serve_book import PREFIX, NotReadyError, served
+from book import PREFIX, ROOT, NotReadyError
+from serve_book import served
 
 
 @pytest.fixture

@@ -1,41 +1,28 @@
-"""Pages of what was measured by commands that run longer than a build.
+"""Tables of what was measured by commands that run longer than a build.
 
-``make seeds`` and the like keep tables in ``recorded/*.json``. At each build the
-marker ``<!-- recorded: name -->`` in a page is replaced by the tables of
-``recorded/name.json``, each with its date and the command that repeats it. A table of
-a chapter whose code has changed since says so.
+``make seeds``, ``make bench`` and ``make matrix`` keep tables in ``recorded/*.json``.
+At each build the marker ``<!-- recorded: name -->`` in a page is replaced by the tables
+of ``recorded/name.json``, each with its date and the command that repeats it. A table
+of a chapter whose code has changed since says so.
 """
 
-import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from readings import chapter_files, read_chapter
+from readings import read_chapter
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from book import chapter_files, code_hash
+from markdown_text import table
+
 FOLDER = "recorded"
 MARKER = re.compile(r"<!-- recorded: (\w+) -->")
-
-
-def code_hash(path: Path) -> str:
-    """Changes with a notebook's code, not with its prose."""
-    cells = nbformat.read(path, as_version=4).cells
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
-    return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
-
-
-def escape(text: str) -> str:
-    """Plain text as a cell of a Markdown table."""
-    return re.sub(r"([\\`*_\[\]<>$|])", r"\\\1", text)
-
-
-def table(columns: list[str], rows: list[list[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *(map(escape, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def render(records: dict[str, Any], root: Path) -> str:
@@ -46,9 +33,8 @@ def render(records: dict[str, Any], root: Path) -> str:
     for name in [*known, *(name for name in records if name not in chapters)]:
         found = records[name]
         title = name
-        note = (
-            f"Recorded on {found['date']} by `{found['command']}` ({found['using']})."
-        )
+        using = f" ({found['using']})" if found["using"] else ""
+        note = f"Recorded on {found['date']} by `{found['command']}`{using}."
         if name in chapters:
             title = read_chapter(root, chapters[name]).link
             if code_hash(root / chapters[name]) != found["code"]:

@@ -1,6 +1,6 @@
 """Records of long commands become tables, and say when they are out of date."""
 
-from book import ROOT
+from book import ROOT, chapter_files, code_hash
 import json
 import sys
 from pathlib import Path
@@ -10,10 +10,10 @@ import nbformat
 import pytest
 from sphinx.errors import ExtensionError
 
-import records
+import recorded_tables
 from recording import record
 
-PAGES = sorted(ROOT.glob("*.md"))
+PAGES = sorted((ROOT / "reference").glob("*.md"))
 RECORDS = sorted((ROOT / "recorded").glob("*.json"))
 
 
@@ -27,7 +27,7 @@ def book(tmp_path: Path) -> Path:
     (tmp_path / "_toc.yml").write_text("root: intro\nchapters: [{file: one}]\n")
     path = tmp_path / "recorded" / "seeds.json"
     record(path, "speed", "make it", ["what", "ratio"], [["a|b", "2"]])
-    code = records.code_hash(chapter)
+    code = code_hash(chapter)
     record(path, "one", "make it", ["claim"], [["it_holds"]], code)
     return tmp_path
 
@@ -35,13 +35,13 @@ def book(tmp_path: Path) -> Path:
 def page(book: Path, text: str) -> str:
     env = SimpleNamespace(note_dependency=lambda path: None)
     source = [text]
-    records.insert(SimpleNamespace(srcdir=str(book), env=env), "page", source)
+    recorded_tables.insert(SimpleNamespace(srcdir=str(book), env=env), "page", source)
     return source[0]
 
 
 def test_chapters_come_first_with_their_titles(book: Path) -> None:
     text = page(book, "Before\n\n<!-- recorded: seeds -->\n")
-    assert text.startswith("Before\n\n## [A chapter](one.ipynb)\n\nRecorded on 20")
+    assert text.startswith("Before\n\n## [A chapter](/one.ipynb)\n\nRecorded on 20")
     assert text.index("A chapter") < text.index("## speed")
     assert "by `make it` (Python 3" in text
     assert "| it\\_holds |" in text
@@ -81,12 +81,12 @@ def test_record_refuses_rows_of_another_length(tmp_path: Path) -> None:
 def test_every_record_is_on_a_page() -> None:
     text = "".join(path.read_text("utf8") for path in PAGES)
     assert RECORDS
-    assert set(records.MARKER.findall(text)) == {path.stem for path in RECORDS}
+    assert set(recorded_tables.MARKER.findall(text)) == {path.stem for path in RECORDS}
 
 
 def test_every_claim_of_every_chapter_held_under_ten_seeds() -> None:
     found = json.loads((ROOT / "recorded" / "claims.json").read_text("utf8"))
-    chapters = {Path(file).stem for file in records.chapter_files(ROOT)}
+    chapters = {Path(file).stem for file in chapter_files()}
     assert set(found) == chapters
     for name, table in found.items():
         for section, claim, held, _ in table["rows"]:
