@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from trainings import Case, case, classes, curve, good, good_regression, mlp, nan_input
 
 from gradlib.diagnosis import RULES, Finding
-from gradlib.diagnosis.patient import Patient
-from gradlib.diagnosis.setup import build
+from gradlib.diagnosis.examination import Patient
+from gradlib.diagnosis.training_setup import build
 
 
 def nan_weight() -> Case:

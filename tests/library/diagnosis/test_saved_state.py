@@ -2,7 +2,7 @@
 
 import torch
 
-from gradlib.diagnosis.snapshot import Snapshot
+from gradlib.diagnosis.saved_state import Snapshot
 
 
 def test_a_snapshot_restores_what_closures_hold() -> None:

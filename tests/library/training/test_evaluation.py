@@ -5,7 +5,7 @@ import torch
 from networks import tanh_network as network
 from torch import nn
 
-from gradlib.evaluation import accuracy
+from gradlib.training import accuracy
 
 
 def digits(size):
