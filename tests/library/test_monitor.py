@@ -513,24 +513,14 @@ def test_a_loss_is_one_number():
     [
         (nn.ReLU(), {}, ValueError, "at least one trainable parameter, got ReLU"),
         ("model", {}, TypeError, "model: expected a torch.nn.Module, got str"),
-        (
-            network(),
-            {"every": 0},
-            ValueError,
-            "every: expected a whole number >= 1",
-        ),
+        (network(), {"every": 0}, ValueError, "every: expected a whole number >= 1"),
         (
             network(),
             {"every": 3, "updates_every": 10},
             ValueError,
             "updates_every: expected a multiple of every=3, got 10",
         ),
-        (
-            network(),
-            {"updates_every": 1.5},
-            TypeError,
-            "updates_every: .*got float",
-        ),
+        (network(), {"updates_every": 1.5}, TypeError, "updates_every: .*got float"),
     ],
 )
 def test_it_says_what_is_wrong(model, keywords, error, message):

@@ -134,7 +134,7 @@ def broken_step(batch: Any) -> float:
         ({"loss_fn": 3}, TypeError, "loss_fn: expected a callable"),
         ({"loss_fn": None, "step": broken_step}, ValueError, "RuntimeError at batch 0"),
         ({"loss_fn": None, "step": lambda b: None}, TypeError, "to return the loss"),
-        ({"clip": -1.0}, ValueError, "clip: expected a norm > 0"),
+        ({"clip": -1.0}, ValueError, "clip: expected a finite number > 0"),
         ({"scheduler": 3}, TypeError, "scheduler: expected a callable"),
         ({"max_steps": 0}, ValueError, "max_steps: expected a whole number >= 1"),
         ({"batches": hollow()}, ValueError, "got an empty one at position 3"),
@@ -185,7 +185,7 @@ def test_what_was_only_watched_is_less_certain() -> None:
     tried, watched = run(made), run(dict(made, loss_fn=None, step=step))
     assert tried.cause == watched.cause == "lr_too_high"
     assert watched.findings[0].confidence < tried.findings[0].confidence
-    assert "only be watched" in watched.course
+    assert "only be watched" in watched.watched
 
 
 def test_batches_may_be_a_generator_of_dictionaries() -> None:

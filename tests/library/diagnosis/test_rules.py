@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from trainings import Case, case, classes, curve, good, good_regression, mlp, nan_input
 
 from gradlib.diagnosis import RULES, Finding
-from gradlib.diagnosis.examination import Patient
-from gradlib.diagnosis.training_setup import build
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.training_setup import TrainingSetup
 
 
 def nan_weight() -> Case:
@@ -316,11 +316,13 @@ def ask(rule: str, made: Case) -> Finding | None:
         "clip": None,
         "scheduler": None,
     }
-    patient = Patient(build(**{**ways, "max_steps": None, **made}))
+    examination = Examination(
+        TrainingSetup.checked(**{**ways, "max_steps": None, **made})
+    )
     try:
-        return next(r for r in RULES if r.name == rule).examine(patient)
+        return next(r for r in RULES if r.name == rule).ask(examination)
     finally:
-        patient.restore()
+        examination.restore()
 
 
 def test_every_rule_has_a_pair_of_cases() -> None:

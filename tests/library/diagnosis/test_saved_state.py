@@ -2,7 +2,7 @@
 
 import torch
 
-from gradlib.diagnosis.saved_state import Snapshot
+from gradlib.diagnosis.saved_state import SavedState
 
 
 def test_a_snapshot_restores_what_closures_hold() -> None:
@@ -16,7 +16,7 @@ def test_a_snapshot_restores_what_closures_hold() -> None:
         table["a"].add_(torch.rand(2, generator=noise))
 
     before = noise.get_state()
-    snapshot = Snapshot([step])
+    snapshot = SavedState([step])
     step()
     snapshot.restore()
     assert (memory, total) == ([1], 0)
