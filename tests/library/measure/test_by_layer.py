@@ -1,27 +1,24 @@
-"""gradlib.measure against NumPy; laws of norms and angles; the search for NaN."""
+"""Norms and angles against NumPy and torch, and their laws."""
 
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
 
+import naive_forms
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from networks import own_seed
+from networks import network_with_gradients as network
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.testing import assert_close
 
-import reference
 from gradlib.errors import NonFiniteGradientError
 from gradlib.measure import (
-    NonFinite,
     checked_gradients,
-    first_nonfinite,
     gradient_angle,
     gradient_norms,
     parameter_norms,
@@ -33,15 +30,6 @@ from gradlib.measure import (
 
 SIZES = st.floats(-1e3, 1e3).map(lambda x: 0.0 if abs(x) < 1e-3 else x)
 VECTORS = arrays(np.float64, 5, elements=SIZES)
-
-
-def network(seed: int = 0) -> nn.Sequential:
-    with own_seed(seed):
-        net = nn.Sequential(
-            nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(inplace=True), nn.Linear(4, 2)
-        )
-        net(torch.randn(8, 3)).square().sum().backward()
-    return net
 
 
 def double(tensor: Tensor) -> np.ndarray:
@@ -78,7 +66,7 @@ def test_total_norm_is_that_of_torch(order: float) -> None:
     ours = total_norm(net.parameters(), order)
     theirs = get_total_norm([p.grad for p in net.parameters()], order)
     assert_close(ours, theirs, rtol=0, atol=0)
-    naive = reference.total_norm([double(p.grad) for p in net.parameters()], order)
+    naive = naive_forms.total_norm([double(p.grad) for p in net.parameters()], order)
     assert ours.item() == pytest.approx(naive)
 
 
@@ -202,7 +190,7 @@ def test_checked_gradients_share_memory_and_name_what_is_broken() -> None:
 def test_angle_is_that_of_numpy(a: np.ndarray, b: np.ndarray) -> None:
     assume(min(np.linalg.norm(a), np.linalg.norm(b)) > 0)
     angle = gradient_angle(torch.tensor(a), torch.tensor(b))
-    assert angle == pytest.approx(reference.angle(a, b), abs=1e-5)
+    assert angle == pytest.approx(naive_forms.angle(a, b), abs=1e-5)
 
 
 @given(VECTORS, VECTORS, st.floats(1e-3, 1e3))
@@ -223,216 +211,6 @@ def test_small_angles_are_exact() -> None:
     a = torch.tensor([1.0, 0.0], dtype=torch.float64)
     b = torch.tensor([1.0, tiny], dtype=torch.float64)
     assert gradient_angle(a, b) == pytest.approx(math.degrees(tiny), rel=1e-6)
-
-
-# Where NaN comes from
-
-
-class Root(nn.Module):
-    """An operation between two layers that is not a module of its own."""
-
-    def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.operation = operation
-        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(self.operation(self.first(x)))
-        return out
-
-
-class Act(Root):
-    """The same operation as a module, between layers of a Sequential."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.operation(x)
-
-
-def stack(operation: Callable[[Tensor], Tensor]) -> nn.Module:
-    layer = Act(operation)
-    del layer.first, layer.last
-    return nn.Sequential(nn.Linear(3, 3), nn.Sequential(layer), nn.Linear(3, 1))
-
-
-def broken(value: float, at: str = "2.weight") -> nn.Module:
-    net = stack(torch.tanh)
-    with torch.no_grad():
-        net.get_parameter(at).view(-1)[0] = value
-    return net
-
-
-def flat_root(x: Tensor) -> Tensor:
-    """Its value is 0 and its slope infinite."""
-    return (0 * x).sqrt()
-
-
-def tiny_weight() -> nn.Module:
-    layer = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(layer.weight, 1e-20)
-    return layer
-
-
-ONES = torch.ones(4, 3)
-NANS = torch.full((4, 3), math.nan)
-CASES: dict[str, tuple[nn.Module, Callable[[Any], Any], NonFinite | None]] = {
-    "all finite": (stack(torch.tanh), lambda m: m(ONES).sum(), None),
-    "parameter nan": (
-        broken(math.nan),
-        lambda m: m(ONES).sum(),
-        NonFinite("2.weight", "parameter", "nan"),
-    ),
-    "parameter inf": (
-        broken(-math.inf, "0.bias"),
-        lambda m: m(ONES).sum(),
-        NonFinite("0.bias", "parameter", "inf"),
-    ),
-    "data": (
-        stack(torch.tanh),
-        lambda m: m(NANS).sum(),
-        NonFinite("Sequential", "input", "nan"),
-    ),
-    "a module": (
-        stack(lambda x: x / 0),
-        lambda m: m(ONES).sum(),
-        NonFinite("1.0", "forward", "inf"),
-    ),
-    "log of zero": (
-        stack(lambda x: (0 * x).log()),
-        lambda m: m(ONES).sum(),
-        NonFinite("1.0", "forward", "inf"),
-    ),
-    "between modules": (
-        Root(lambda x: x * math.nan),
-        lambda m: m(ONES).sum(),
-        NonFinite("last", "input", "nan"),
-    ),
-    "loss": (
-        stack(torch.tanh),
-        lambda m: m(ONES).sum() * math.inf,
-        NonFinite("loss", "loss", "inf"),
-    ),
-    "backward of a module": (
-        stack(flat_root),
-        lambda m: m(ONES).sum(),
-        NonFinite("1.0", "backward", "nan"),
-    ),
-    "backward of a module that works in place": (
-        stack(lambda x: x.mul(0).sqrt_()),
-        lambda m: m(ONES).sum(),
-        NonFinite("1.0", "backward", "nan"),
-    ),
-    "backward of a module that overwrites its input": (
-        nn.Sequential(stack(lambda x: 0 * x)[1], stack(lambda x: x.sqrt_())),
-        lambda m: m[1][1](m[0](m[1][0](ONES))).sum(),
-        NonFinite("1.1.0", "backward", "inf"),
-    ),
-    "backward between modules": (
-        Root(flat_root),
-        lambda m: m(ONES).sum(),
-        NonFinite("Root", "backward", "nan"),
-    ),
-    "backward of the loss": (
-        stack(torch.tanh),
-        lambda m: flat_root(m(ONES)).sum(),
-        NonFinite("loss", "backward", "nan"),
-    ),
-    "gradient of a parameter": (
-        tiny_weight(),
-        lambda m: 1e20 * m(torch.tensor([1e30])).sum(),
-        NonFinite("weight", "backward", "inf"),
-    ),
-    "run makes both passes": (
-        stack(flat_root),
-        lambda m: m(ONES).sum().backward(),
-        NonFinite("1.0", "backward", "nan"),
-    ),
-    "run makes both passes and returns the loss": (
-        stack(flat_root),
-        lambda m: (loss := m(ONES).sum(), loss.backward())[0],
-        NonFinite("1.0", "backward", "nan"),
-    ),
-    "no graph": (
-        stack(flat_root),
-        lambda m: m(ONES).sum().detach(),
-        None,
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_first_nonfinite(case: str) -> None:
-    net, run, expected = CASES[case]
-    assert first_nonfinite(net, lambda: run(net)) == expected
-
-
-def test_masks_and_integers_pass() -> None:
-    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    mask = nn.Transformer.generate_square_subsequent_mask(4)
-    assert mask.isinf().any()
-    x = torch.ones(2, 4, 8)
-    assert first_nonfinite(layer, lambda: layer(x, src_mask=mask).sum()) is None
-    table = nn.Embedding(4, 2, sparse=True)
-    index = torch.tensor([1, 1])
-    assert first_nonfinite(table, lambda: table(index).sum()) is None
-
-
-def test_outputs_of_any_nesting() -> None:
-    class Nested(nn.Module):
-        def forward(self, x: Tensor) -> dict[str, Any]:
-            return {"a": [x, (x, {"b": x / 0})], "c": None, "d": 3}
-
-    net = nn.Sequential(Nested())
-    run = lambda: net(torch.ones(1))["a"][0].sum()  # noqa: E731
-    assert first_nonfinite(net, run) == NonFinite("0", "forward", "inf")
-
-
-def hooks_and_modes(net: nn.Module) -> list[Any]:
-    hooks = [
-        len(hooks)
-        for m in net.modules()
-        for hooks in (m._forward_hooks, m._forward_pre_hooks, m._backward_hooks)
-    ]
-    hooks += [len(p._backward_hooks or {}) for p in net.parameters()]
-    modes = [m.training for m in net.modules()]
-    return [hooks, modes]
-
-
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("earlier", [False, True])
-def test_no_trace_is_left(fails: bool, earlier: bool) -> None:
-    net = network()
-    if not earlier:
-        net.zero_grad()
-    gradients = [p.grad for p in net.parameters()]
-    values = copy.deepcopy(gradients)
-    state, kept = hooks_and_modes(net), copy.deepcopy(net.state_dict())
-    buffers = [id(b) for b in net.buffers()]
-    x = torch.randn(8, 3, requires_grad=True)
-    random = torch.get_rng_state()
-
-    def run() -> Tensor:
-        net.eval()
-        net.train()
-        net[3].eval()
-        loss = net(x + torch.randn(8, 3)).sum()
-        net[1].running_var = torch.zeros(4)
-        loss.backward()
-        if fails:
-            raise KeyError("stop")
-        return loss
-
-    if fails:
-        with pytest.raises(KeyError, match="stop"):
-            first_nonfinite(net, run)
-    else:
-        assert first_nonfinite(net, run) is None
-    assert hooks_and_modes(net) == state
-    assert not x._backward_hooks
-    assert [id(p.grad) for p in net.parameters()] == [id(g) for g in gradients]
-    assert [id(b) for b in net.buffers()] == buffers
-    assert_close([p.grad for p in net.parameters()], values)
-    assert_close(net.state_dict(), kept, rtol=0, atol=0)
-    assert torch.equal(torch.get_rng_state(), random)
 
 
 # Messages
@@ -480,17 +258,6 @@ def test_no_trace_is_left(fails: bool, earlier: bool) -> None:
             r"before\['.*'\]: expected Tensor, got float",
         ),
         (lambda m: gradient_angle([], []), ValueError, "one or more tensors, got"),
-        (lambda m: first_nonfinite(3, m), TypeError, "torch.nn.Module, got int"),
-        (
-            lambda m: first_nonfinite(m, lambda: 3.0),
-            TypeError,
-            "scalar loss .* got 3.0",
-        ),
-        (
-            lambda m: first_nonfinite(m, lambda: m(ONES)),
-            TypeError,
-            "run: expected it to return a scalar loss or None, got tensor",
-        ),
     ],
 )
 def test_messages(
