@@ -1,9 +1,9 @@
 """Figures turn dark with the page.
 
-matplotlib draws a chapter's figures with fixed colours. Here those of the book's style
+matplotlib draws a chapter's figures with fixed colors. Here those of the book's style
 become variables, as they are in interactive figures, with the same values in the light
 and in the dark. A browser tells a picture which of the two the page around it shows.
-Other colours, of images and colour maps, stay as they are.
+Other colors, of images and color maps, stay as they are.
 """
 
 import re
@@ -47,7 +47,7 @@ STYLESHEET = stylesheet((files("gradlib") / "slider.html").read_text("utf8"))
 
 
 def turn(svg: str) -> str:
-    """A figure of matplotlib with colours that turn; others as they are."""
+    """A figure of matplotlib with colors that turn; others as they are."""
     if DRAWN not in svg or STYLESHEET in svg:
         return svg
 

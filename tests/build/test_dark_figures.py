@@ -1,4 +1,4 @@
-"""Figures turn dark with the page; what lies on a map keeps its colours."""
+"""Figures turn dark with the page; what lies on a map keeps its colors."""
 
 import io
 import re
@@ -46,7 +46,7 @@ def part(svg: str, path: str) -> str:
     return ElementTree.tostring(node, "unicode")
 
 
-def test_the_colours_of_the_style_become_variables(svg: str) -> None:
+def test_the_colors_of_the_style_become_variables(svg: str) -> None:
     left = colors(part(turn(svg), "axes_1"))
     assert {"currentColor", "var(--gl-paper)", "var(--gl-0)"} <= left
     assert not {"#000000", INK, PAPER, PALETTE[0]} & left

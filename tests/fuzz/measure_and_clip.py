@@ -1,4 +1,4 @@
-"""Measuring, clipping and penalising: what works on parameters and gradients."""
+"""Measuring, clipping and penalizing: what works on parameters and gradients."""
 
 import torch
 from hypothesis import strategies as st
@@ -105,10 +105,10 @@ def recurrent(
     return {"loss": loss, "hidden": hidden, "rnn": rnn}
 
 
-PENALISED = Kind(
+PENALIZED = Kind(
     st.lists(MATRIX, min_size=1, max_size=3), ([], 7, None, nn.Linear(1, 1), ["w"])
 )
-MATRICES = Kind(PENALISED.good, (*PENALISED.bad, [torch.ones(3)]))
+MATRICES = Kind(PENALIZED.good, (*PENALIZED.bad, [torch.ones(3)]))
 
 TABLE: dict[str, Entry] = {
     "clip.clip_value_": entry(
@@ -245,8 +245,8 @@ TABLE: dict[str, Entry] = {
         tolerance=positive(),
         generator=GENERATOR,
     ),
-    "regularization.l1_penalty": entry(regularization.l1_penalty, parameters=PENALISED),
-    "regularization.l2_penalty": entry(regularization.l2_penalty, parameters=PENALISED),
+    "regularization.l1_penalty": entry(regularization.l1_penalty, parameters=PENALIZED),
+    "regularization.l2_penalty": entry(regularization.l2_penalty, parameters=PENALIZED),
     "regularization.spectral_penalty": entry(
         regularization.spectral_penalty, parameters=MATRICES
     ),

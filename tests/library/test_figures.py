@@ -91,7 +91,7 @@ def test_page_is_whole() -> None:
     assert page.elements[-1][0] == "figcaption"
 
 
-def test_slider_is_labelled_and_speaks() -> None:
+def test_slider_is_labeled_and_speaks() -> None:
     page = Page(html(figure(unit="x", start=1)))
     (slider,) = page.of("input")
     (label,) = page.of("label")
@@ -234,7 +234,7 @@ def test_frames_share_limits_and_place() -> None:
     assert first.get_position().bounds == second.get_position().bounds
 
 
-def test_shared_limits_keep_the_direction_and_the_colour_bar() -> None:
+def test_shared_limits_keep_the_direction_and_the_color_bar() -> None:
     drawn: list[Any] = []
 
     def draw(value: float, axes: Any) -> None:
@@ -251,7 +251,7 @@ def test_shared_limits_keep_the_direction_and_the_colour_bar() -> None:
         assert tuple(left.figure.get_size_inches()) == (8, 3)
 
 
-def test_style_colours_follow_the_page() -> None:
+def test_style_colors_follow_the_page() -> None:
     text = html(figure())
     template = figures._PAGE.template
     body = text[text.index("</style>") :]

@@ -34,7 +34,7 @@ CLOSED_FORMS = {
         0.0,
         2e-6 / math.sqrt(2 * math.pi),
     ),
-    "narrow peak off centre": (
+    "narrow peak off center": (
         lambda x: 1 - x.tanh() ** 2,
         1e12,
         1e6,

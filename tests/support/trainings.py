@@ -15,12 +15,12 @@ def classes(
     n: int = 40, size: int = 16, features: int = 8
 ) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(4, features, generator=generator)
+    centers = torch.randn(4, features, generator=generator)
     batches = []
     for _ in range(n):
         y = torch.randint(0, 4, (size,), generator=generator)
         noise = 0.5 * torch.randn(size, features, generator=generator)
-        batches.append((centres[y] + noise, y))
+        batches.append((centers[y] + noise, y))
     return batches
 
 

@@ -144,11 +144,11 @@ def record(
     model = nn.Sequential(*layers, nn.Linear(32, 4))
     change(model)
     sgd = torch.optim.SGD(model.parameters(), lr=lr)
-    centres = torch.randn(4, 8)
+    centers = torch.randn(4, 8)
     with GradientMonitor(model, updates_every=5, activations=True) as monitor:
         for step in range(40):
             y = torch.randint(0, 4, (32,))
-            x = centres[y] + 0.5 * torch.randn(32, 8)
+            x = centers[y] + 0.5 * torch.randn(32, 8)
             if nan_in == "data":
                 x[0, 0] = math.nan
             loss = F.cross_entropy(model(x), y)

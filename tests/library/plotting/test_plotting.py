@@ -163,7 +163,7 @@ def test_library_without_drawing_imports_no_matplotlib() -> None:
     assert said.stdout.strip() == "False"
 
 
-def test_loss_curves_of_seeds_share_a_colour() -> None:
+def test_loss_curves_of_seeds_share_a_color() -> None:
     ax = plotting.loss_curves({"a": [run(), run(4)], "b": [[3.0, 2.0], [2.0, 1.0]]})
     assert [len(line.get_xdata()) for line in ax.lines] == [6, 4, 2, 2]
     assert [to_hex(line.get_color()) for line in ax.lines] == [
@@ -235,7 +235,7 @@ def test_heatmap_holds_logarithms_layer_by_step() -> None:
     )
 
 
-def test_heatmap_keeps_given_colours() -> None:
+def test_heatmap_keeps_given_colors() -> None:
     ax = plotting.norm_heatmap(run(), limits=(-9, 3), label="norm")
     assert ax.collections[0].get_clim() == (-9, 3)
     assert ax.figure.axes[1].get_ylabel() == "norm"
