@@ -5,12 +5,11 @@ import fnmatch
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from book import ROOT
 
-from gradlib.diagnosis import CAUSES, Report, diagnose
+from gradlib.diagnosis import CAUSES, diagnose
 
 CLINIC = ROOT / "tests" / "clinic"
 BLIND = sorted(CLINIC.glob("blind/*.py"))
@@ -24,18 +23,6 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def examine(case: dict[str, Any]) -> Report:
-    way = next(name for name in ("step", "loss", "loss_fn") if name in case)
-    return diagnose(
-        case["model"],
-        case["optimizer"],
-        case["batches"],
-        clip=case["clip"],
-        scheduler=case["scheduler"],
-        **{way: case[way]},
-    )
 
 
 def expected_layers() -> dict[str, list[str]]:
@@ -58,7 +45,7 @@ LAYERS = expected_layers()
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
 def test_the_cause_of_a_broken_training_is_named(path: Path) -> None:
     module = load(path)
-    report = examine(module.make())
+    report = diagnose(**module.make())
     assert report.cause in {module.CAUSE, *module.ALSO_OK}, str(report)
     wanted = LAYERS.get(path.stem, ["global"])
     if not {"loop", "global"} & set(wanted):
@@ -67,7 +54,7 @@ def test_the_cause_of_a_broken_training_is_named(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_a_cured_training_is_called_healthy(path: Path) -> None:
-    report = examine(load(path).make_fixed())
+    report = diagnose(**load(path).make_fixed())
     assert report.cause == "healthy", str(report)
 
 
@@ -77,9 +64,9 @@ def test_the_score_on_cases_that_the_rules_have_not_seen() -> None:
         module = load(path)
         if module.CAUSE != "healthy":
             broken += 1
-            cause = examine(module.make()).cause
+            cause = diagnose(**module.make()).cause
             right += [path.stem] * (cause in {module.CAUSE, *module.ALSO_OK})
-        if examine(module.make_fixed()).cause != "healthy":
+        if diagnose(**module.make_fixed()).cause != "healthy":
             alarms.append(path.stem)
     assert len(right) >= 0.85 * broken, right
     assert len(alarms) <= 0.05 * len(BLIND), alarms
