@@ -66,9 +66,10 @@ browser:
 seeds: $(INSTALLED)
 	$(BIN)/python scripts/run_seeds.py --record $(CHAPTERS)
 
-# Runs tests and chapters with the oldest, the newest and a CPU-only torch.
+# Runs tests and chapters with the oldest, the newest and a CPU-only torch (all, or
+# NAMES="cpu ...").
 matrix: $(INSTALLED)
-	$(BIN)/python scripts/run_matrix.py
+	$(BIN)/nox --noxfile scripts/noxfile.py $(if $(NAMES),--session $(NAMES))
 
 # Measures what the library and the book cost (all, or NAMES="monitor ..."), beside the
 # goals, and keeps it in recorded/.
