@@ -10,6 +10,7 @@ sessions that did not run stay.
 """
 
 import datetime
+import os
 import re
 import time
 import xml.etree.ElementTree as ElementTree
@@ -44,6 +45,8 @@ CPU_TORCH = "torch==2.13.0"
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv"
 nox.options.envdir = str(FOLDER)
+nox.options.error_on_missing_interpreters = True
+os.environ["PYENV_VERSION"] = "3.11:3.13"  # pyenv finds only versions that are named
 
 
 @nox.session(python="3.11")
