@@ -1,10 +1,12 @@
 """Repairs of the theme's HTML do what they say, and only that."""
 
+import re
 import sys
 from html import escape as escape_html
 from pathlib import Path
 
 import pytest
+from sphinx.testing.util import SphinxTestApp
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "_ext"))
@@ -123,6 +125,29 @@ def test_policy_names_each_inline_script(tmp_path: Path) -> None:
 
 def test_site_map_escapes_addresses() -> None:
     assert "<loc>https://a.b/?x=1&amp;y=2</loc>" in site_map(["https://a.b/?x=1&y=2"])
+
+
+def test_site_map_names_pages_that_were_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "_ext"), *sys.path])
+    names = ("first", "one", "two")
+    (tmp_path / "conf.py").write_text(
+        "extensions = ['front_page']\nroot_doc = 'first'\nhtml_baseurl = 'https://a.b/'\n"
+    )
+    for name in names:
+        (tmp_path / f"{name}.rst").write_text(f":orphan:\n\n{name}\n=====\n")
+    for _ in range(2):
+        app = SphinxTestApp("html", srcdir=tmp_path)
+        try:
+            app.build()
+        finally:
+            app.cleanup()
+        site_map = (tmp_path / "_build" / "html" / "sitemap.xml").read_text("utf8")
+        assert re.findall("<loc>(.*?)</loc>", site_map) == [
+            f"https://a.b/{name}.html" for name in names
+        ]
+        (tmp_path / "two.rst").write_text(":orphan:\n\ntwo\n===\n\nMore.\n")
 
 
 def test_mathjax_comes_with_its_fonts() -> None:
