@@ -66,9 +66,10 @@ browser:
 seeds: $(INSTALLED)
 	$(BIN)/python scripts/run_seeds.py --record $(CHAPTERS)
 
-# Runs tests and chapters with the oldest, the newest and a CPU-only torch.
+# Runs tests and chapters with the oldest, the newest and a CPU-only torch (all, or
+# NAMES="cpu ...").
 matrix: $(INSTALLED)
-	$(BIN)/python scripts/run_matrix.py
+	$(BIN)/nox --noxfile scripts/noxfile.py $(if $(NAMES),--session $(NAMES))
 
 # Measures what the library and the book cost (all, or NAMES="monitor ..."), beside the
 # goals, and keeps it in recorded/.
@@ -79,9 +80,10 @@ bench: browser book
 fuzz: $(INSTALLED)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz -n 2
 
-# Looks up known vulnerabilities of every pinned version.
+# Looks up known vulnerabilities of every pinned version; strict: unknown is no pass.
 audit: $(INSTALLED)
-	$(BIN)/python scripts/audit.py
+	$(BIN)/uv tool run pip-audit==2.10.1 --strict --progress-spinner off \
+	  --requirement constraints.txt --no-deps --disable-pip
 
 links: $(INSTALLED)
 	$(BIN)/jupyter-book build . --builder linkcheck
