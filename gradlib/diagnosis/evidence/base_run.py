@@ -15,8 +15,12 @@ from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import values_of
 
+# Shares of the run at which an update is traced.
 LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
+# Processor time after which the base run ends early, and all trials with it.
 BASE_SECONDS = 2.5
+# So many losses in a row that are not finite: it does not come back.
+DEAD_END = 3
 DETACHED = "does not require grad"
 ONE_VALUE = "more than 1 value per channel"
 
@@ -61,12 +65,6 @@ class BaseRun:
             if s < len(self.losses) and math.isfinite(self.losses[s])
         ]
         return self.traces[max(finite, default=min(self.traces))]
-
-    @property
-    def broken_at(self) -> int | None:
-        """First step whose loss is not finite."""
-        bad = (s for s, loss in enumerate(self.losses) if not math.isfinite(loss))
-        return next(bad, None)
 
 
 def run_base(setup: TrainingSetup) -> BaseRun:
@@ -158,7 +156,9 @@ def _record(
 
 
 def _dead_end(base: BaseRun) -> bool:
-    return len(base.losses) >= 3 and not any(map(math.isfinite, base.losses[-3:]))
+    return len(base.losses) >= DEAD_END and not any(
+        map(math.isfinite, base.losses[-DEAD_END:])
+    )
 
 
 def _distance(now: Tensor, start: Tensor) -> float:

@@ -17,9 +17,24 @@ from gradlib.diagnosis.treatments import (
 )
 from gradlib.initialization.weight_layers import fan_in
 
+# Uses of one parameter in a loss: tied and siamese weights have 2 to 4, a recurrent
+# cell one a step.
 REUSED = 8
+# Gain of a matrix, in units of 1 / sqrt(fan_in): schemes of torch give up to 1.5
+# (an orthogonal or He one with a gain of 2), a normal with variance 1 sqrt(fan_in).
 WIDE = 4.0
+# The same of a vector: scales of norms have 1, biases of gates a few.
 WIDE_VECTOR = 20.0
+# First loss over the naive one at which a healthy training's weights are looked at.
+BAD_START = 8.0
+# Standard deviation over mean magnitude: a vector below it was filled with one value.
+FILLED = 0.1
+# Largest output or gradient norm: above it the signal has grown over the sequence.
+HUGE = 1e3
+# Shortest sequence that a quarter of can be tried.
+LONG = 16
+# Recurrent weights with a gain above it may be merely too large.
+WIDE_AGAIN = 2.5
 
 
 def broken_weights(examination: Examination) -> Finding | None:
@@ -44,7 +59,7 @@ def wide_weights(examination: Examination) -> Finding | None:
     """Some weights start far above 1 / sqrt(fan_in), and shrinking them cures."""
     if (
         not examination.worth_a_look
-        and not examination.curve.start > 8 * examination.curve.reference
+        and not examination.curve.start > BAD_START * examination.curve.reference
     ):
         return None
     gains = {n: _gain(p) for n, p in examination.parameters.items()}
@@ -60,7 +75,7 @@ def wide_weights(examination: Examination) -> Finding | None:
     constant = [
         p
         for p in chosen
-        if float(p.detach().std()) < 0.1 * float(p.detach().abs().mean())
+        if float(p.detach().std()) < FILLED * float(p.detach().abs().mean())
     ]
     name = "smaller initial weights"
     if not examination.cures(name, reinitialized(1.0, chosen)):
@@ -99,13 +114,13 @@ def recurrent_growth(examination: Examination) -> Finding | None:
         default=0.0,
     )
     huge = (
-        not math.isfinite(outputs + peak) or max(peak, outputs) > 1e3 or curve.exploded
+        not math.isfinite(outputs + peak) or max(peak, outputs) > HUGE or curve.exploded
     )
     if not huge:
         return None
     first = tensors(examination.setup.batches[0])[0]
     trials = [("clipping at 1", clipped(1.0)), ("tanh instead of ReLU", bounded)]
-    if first.ndim > 1 and first.shape[1] >= 16:
+    if first.ndim > 1 and first.shape[1] >= LONG:
         trials.append(("a quarter of the sequence", shortened(0.25)))
     matrices = [p for n, p in reused.items() if "bias" not in n]
     trials.append(("recurrent weights halved", scaled(0.5, matrices)))
@@ -123,7 +138,8 @@ def recurrent_growth(examination: Examination) -> Finding | None:
             "largest output": outputs,
             **examination.compared(cure),
         },
-        0.9 if wide < 2.5 else 0.7,
+        0.9 if wide < WIDE_AGAIN else 0.7,
+        conclusive=wide < WIDE_AGAIN,
     )
 
 
