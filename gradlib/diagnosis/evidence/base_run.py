@@ -17,8 +17,6 @@ from gradlib.measure.tensors import values_of
 
 # Shares of the run at which an update is traced.
 LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
-# Processor time after which the base run ends early, and all trials with it.
-BASE_SECONDS = 2.5
 # So many losses in a row that are not finite: it does not come back.
 DEAD_END = 3
 DETACHED = "does not require grad"
@@ -67,8 +65,13 @@ class BaseRun:
         return self.traces[max(finite, default=min(self.traces))]
 
 
-def run_base(setup: TrainingSetup) -> BaseRun:
-    """Run the training and observe it; the caller restores the state."""
+def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
+    """Run the training and observe it; the caller restores the state.
+
+    Args:
+        setup: The training.
+        seconds: Processor time after which the run ends early.
+    """
     base = BaseRun()
     names = dict(setup.model.named_parameters())
     start = {name: p.detach().clone() for name, p in names.items()}
@@ -86,7 +89,7 @@ def run_base(setup: TrainingSetup) -> BaseRun:
         for step in range(setup.steps):
             if not _observed_update(setup, base, step, step in looks):
                 break
-            base.cut_short = time.process_time() - clock > BASE_SECONDS
+            base.cut_short = time.process_time() - clock > seconds
             if base.cut_short or _dead_end(base):
                 break
     base.moved = {name: _distance(p, start[name]) for name, p in names.items()}

@@ -25,8 +25,9 @@ SMALLEST_FALL = 0.04
 FALL_IN_NOISE = 2.0
 SURE_FALL = 0.5
 # A loss so many times its start is a spike, and so many of them in the second half are
-# no accident: outliers in the data spike once or twice.
-SPIKE = 5.0
+# no accident: outliers in the data spike once or twice. The third highest loss of the
+# healthy is at most 1.7 times the start, that of the erratic 3.6 to 200.
+SPIKE = 2.5
 SPIKES = 3
 # A start below this share of the naive loss is that of a model trained before; it is
 # well if it stays below the second share, and rises by less than the third.

@@ -19,7 +19,7 @@ OTHER_BATCHES = 12
 MOSTLY_FINE = 0.6
 # Fewest batches among which some can be called outlying.
 FEWEST_BATCHES = 8
-# Peak of a batch over the usual one: heavy tails reach 50, wrong units begin at 1e4,
+# Peak of a batch over the usual one: heavy tails reach 90, wrong units begin at 8,000,
 # and fill values (1e20, -9999 beside fractions) go beyond FILL.
 FAR = 1000.0
 FILL = 1e6

@@ -15,13 +15,13 @@ DEPTH_LAYERS = (*LAYERS, nn.Bilinear)
 # Samples a batch at which statistics mean nothing, and at which they do.
 LONELY = 2
 ENOUGH = 32
-# Layers in a row: six train without normalization, twelve do not.
+# Layers in a row: up to 7 train without normalization, 12 and more do not.
 DEEP = 8
 # A network with a norm for every third layer is normalized.
 LAYERS_PER_NORM = 3
 # Blocks that skip connections can be put around.
 FEWEST_BLOCKS = 4
-# Last output over the first, in rms: above it the signal grows, else it fades.
+# Last output over the first, in rms: the healthy keep it within 6, others reach 1e5.
 GROWING = 30.0
 # Calls of a sigmoid or tanh: one is an output, two are the hidden layers' own problem.
 SQUASHED = 1

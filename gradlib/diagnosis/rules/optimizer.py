@@ -14,8 +14,8 @@ from gradlib.diagnosis.treatments import (
     warmed,
 )
 
-# Loss of a batch over that of its half: 1 for a mean, 2 for a sum.
-DOUBLES = 1.6
+# Loss of a batch over that of its half: 0.8 to 1.05 for a mean, 2 for a sum.
+DOUBLES = 1.5
 # Fewest samples that can be halved.
 FEWEST_SAMPLES = 4
 # Usual settings end here: eps=1e-8 (1e-6 for half precision), betas=(0.9, 0.999)
@@ -27,13 +27,13 @@ USUAL_MOMENTUM = 0.95
 # An eps above it cannot be too small.
 LARGE_EPS = 1e-5
 # Root mean square gradient of the quietest step: a solved problem goes down to 1e-7,
-# one that still learns stays above 1e-3.
-FAINT = 1e-4
+# one that stalls to 2e-4.
+FAINT = 3e-5
 # A larger eps is the cause only if a smaller rate does not do twice as well.
 TWICE_AS_WELL = 0.5
-# Largest relative move of a parameter over the run: a rate that is far too small moves
-# less than 1e-3, learning begins at 0.05.
-HARDLY_MOVED = 0.02
+# Largest relative move of a parameter over the run: 0 to 1e-5 where the rate is far too
+# small, 0.05 and more where something is learned.
+HARDLY_MOVED = 0.01
 # Share of the run that a warm-up takes, and its fewest steps.
 WARM_UP = 0.6
 SHORTEST_WARM_UP = 4

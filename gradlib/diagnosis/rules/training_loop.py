@@ -11,19 +11,19 @@ from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import using
 
 # Share of steps on a stale gradient: who accumulates on purpose clears before the first
-# pass, so has none; who clears once an epoch has nine in ten.
+# pass, so has none; who clears once an epoch, or never, has 0.98 or more.
 STALE_SHARE = 0.2
-# What is left of a gradient after the step: untouched it is 1, clipped it is less.
+# What is left of a gradient after the step: untouched it is 1, clipped 0.01 or less.
 LEFT_OVER = 0.98
-# Clipping is seen at so many steps, and this share of them: one is an accident.
+# Clipping is seen at so many steps, and this share of them: 0, or 0.69 and more.
 FEWEST_WATCHED = 3
 CLIPPED_STEPS = 2
 CLIPPED_SHARE = 0.05
-# Norm over the bound: clipped it is at most 1.001 by rounding.
+# Norm over the bound: clipped it is at most 1 by rounding, misplaced 2 and more.
 OVER_THE_BOUND = 1.05
 # Clipped, then divided by a loss scale: this share of steps has one norm, to within
-# this much, below this share of the bound. Norms that were not clipped differ by more
-# than a tenth.
+# this much, below this share of the bound. Norms that were not clipped have at most
+# 0.13 of the steps in such a band; clipped ones all, at the bound.
 ONE_NORM = 0.01
 ONE_NORM_SHARE = 0.6
 BELOW_THE_BOUND = 0.5

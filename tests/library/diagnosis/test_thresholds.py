@@ -558,7 +558,7 @@ BRACKETS = [
         0.023,
         0.27,
     ),
-    Bracket("evidence.loss_curve.SPIKE", lambda x: spiking(x, 4).erratic, 3.5, 7),
+    Bracket("evidence.loss_curve.SPIKE", lambda x: spiking(x, 4).erratic, 1.7, 3.6),
     Bracket("evidence.loss_curve.SPIKES", lambda n: spiking(100, int(n)).erratic, 2, 3),
     Bracket(
         "evidence.loss_curve.PRETRAINED_START", lambda x: levels(x, x).learns, 0.85, 0.7
@@ -633,8 +633,8 @@ BRACKETS = [
     Bracket(
         "examination.LEARNS_LITTLE",
         lambda x: trial(levels(2, x), FLAT).worth_a_look,
-        0.5,
-        0.7,
+        0.41,
+        0.53,
     ),
     Bracket(
         "examination.CURED",
@@ -645,8 +645,8 @@ BRACKETS = [
     Bracket(
         "examination.CURED_IN_NOISE",
         lambda x: cures(levels(1.4, 1.4), shaky(x, x, 0.1)),
-        0.8,
-        0.6,
+        0.87,
+        0.73,
     ),
     Bracket(
         "examination.HOPELESS",
@@ -783,7 +783,7 @@ BRACKETS = [
         2,
     ),
     Bracket("rules.numerics.EXPLODED", stays_ordinary, 1.5e6, 0.7e6),
-    Bracket("rules.optimizer.DOUBLES", doubling, 1.4, 1.8),
+    Bracket("rules.optimizer.DOUBLES", doubling, 1.05, 2),
     Bracket("rules.optimizer.FEWEST_SAMPLES", lambda n: doubling(2, n), 3, 4),
     Bracket("rules.optimizer.USUAL_EPS", lambda x: strange(eps=x), 0.7e-6, 1.5e-6),
     Bracket(
@@ -798,15 +798,13 @@ BRACKETS = [
     Bracket(
         "rules.optimizer.LARGE_EPS", lambda x: epsilon_speaks(eps=x), 1.5e-5, 0.7e-5
     ),
-    Bracket(
-        "rules.optimizer.FAINT", lambda x: epsilon_speaks(gradient=x), 1.5e-4, 0.7e-4
-    ),
+    Bracket("rules.optimizer.FAINT", lambda x: epsilon_speaks(gradient=x), 5e-5, 2e-5),
     Bracket(
         "rules.optimizer.TWICE_AS_WELL", lambda x: epsilon_speaks(gentle=x), 0.4, 0.6
     ),
-    Bracket("rules.optimizer.HARDLY_MOVED", moved_little, 0.03, 0.015),
+    Bracket("rules.optimizer.HARDLY_MOVED", moved_little, 0.015, 0.007),
     Bracket("rules.signal.DEAD", activated(signal.dead_units, "relu"), 0.85, 0.93),
-    Bracket("rules.signal.AT_ITS_ENDS", activated(signal.flat_ends, "tanh"), 0.6, 0.8),
+    Bracket("rules.signal.AT_ITS_ENDS", activated(signal.flat_ends, "tanh"), 0.4, 0.79),
     Bracket("rules.signal.FEWEST_LAYERS", lambda n: vanishing(1e-3, n), 2, 3),
     Bracket("rules.signal.VANISHED", vanishing, 0.07, 0.035),
     Bracket("rules.weights.WIDE", lambda x: wide(torch.full((2, 1), x)), 3.0, 6.0),
@@ -815,7 +813,7 @@ BRACKETS = [
     ),
     Bracket("rules.weights.BAD_START", bad_start, 6, 11),
     Bracket("rules.weights.FILLED", filled, 0.15, 0.07),
-    Bracket("rules.weights.REUSED", lambda n: again(uses=n) is not None, 7, 8),
+    Bracket("rules.weights.REUSED", lambda n: again(uses=n) is not None, 3, 10),
     Bracket("rules.weights.HUGE", lambda x: again(peak=x) is not None, 700, 1500),
     Bracket(
         "rules.weights.LONG",
@@ -918,7 +916,7 @@ def steps(batches: int) -> int:
 # no verdict lies on either side of them.
 OTHER_NUMBERS = {
     "examination.SECONDS",
-    "evidence.base_run.BASE_SECONDS",
+    "examination.BASE_SHARE",
     "evidence.loss_curve.TINY",
     "evidence.loss_graph.MOST_NODES",
     "evidence.loss_graph.MOST_PASSED",
