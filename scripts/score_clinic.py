@@ -106,11 +106,7 @@ def other_draws(seed: int) -> Iterator[None]:
     import torch
 
     original = torch.manual_seed
-
-    def shifted(own: int) -> torch.Generator:
-        return original(own + 1000 * seed)
-
-    torch.manual_seed = shifted
+    torch.manual_seed = lambda own: original(own + 1000 * seed)
     try:
         yield
     finally:
