@@ -31,7 +31,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from book import ROOT
+
 CLINIC = ROOT / "tests" / "clinic"
 SCORES = CLINIC / "scores.md"
 UNSEEN = "blind"
@@ -117,16 +118,7 @@ def examine(case: dict[str, Any]) -> Any:
     """The report on what ``make()`` or ``make_fixed()`` of a case gives."""
     from gradlib.diagnosis import diagnose
 
-    way = next(name for name in ("step", "loss", "loss_fn") if name in case)
-    return diagnose(
-        case["model"],
-        case["optimizer"],
-        case["batches"],
-        clip=case["clip"],
-        scheduler=case["scheduler"],
-        seconds=SECONDS,
-        **{way: case[way]},
-    )
+    return diagnose(**case, seconds=SECONDS)
 
 
 def expected_layers() -> dict[str, list[str]]:
