@@ -982,3 +982,24 @@ def test_every_threshold_has_its_bracket() -> None:
     bracketed = {bracket.name for bracket in BRACKETS} - {"rules.numerics.EXPLODED"}
     assert not bracketed & OTHER_NUMBERS
     assert bracketed | OTHER_NUMBERS == numbers()
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "speaks"),
+    [(1.0, 0.95, True), (1.0, 1.1, False), (20.0, 0.95, False)],
+)
+def test_weights_are_too_wide_if_only_the_start_is_cured(
+    first: float, end: float, speaks: bool
+) -> None:
+    bad = LossCurve((800.0,) * 4 + (1.02,) * 36, 1.0)
+    treated = LossCurve((first,) * 4 + (end,) * 36, 1.0)
+    wide_matrix = torch.full((2, 1), 12.0)
+    found = wide(wide_matrix, curve=bad, treated=treated, cured_by="nothing")
+    assert found is speaks
+
+
+@pytest.mark.parametrize(("end", "gentler"), [(0.01, True), (0.5, False)])
+def test_a_gentler_schedule_explains_a_run_that_learns_little(
+    end: float, gentler: bool
+) -> None:
+    assert keeps(levels(1.1, 0.9), levels(1.1, end)) is gentler
