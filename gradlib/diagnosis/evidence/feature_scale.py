@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradlib.diagnosis.evidence.loss_curve import TINY
 from gradlib.diagnosis.nested import tensors
 
 # Mean or standard deviation of a feature: most are below 3, pixels and columns as they
@@ -25,7 +26,6 @@ CLAMPED = 0.01
 ENOUGH_ROWS = 100
 # Floor of a standard deviation, relative to the mean: below it a feature is constant.
 CONSTANT = 1e-6
-TINY = 1e-12
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,11 @@ LARGE_UPDATE = 0.1
 JUMP = 100.0
 # Share of zeros in an output: a sparse layer has up to 0.9, a dead one 1.
 ALL_ZERO = 0.995
-# Distance of mean square from 1 (tanh) at the limits; a tanh in its middle has 0.4.
+# Distance of the mean square from 1 (tanh), or from the mean (sigmoid, whose range is
+# half as wide, so a quarter of it): 0 at the limits; a tanh in its middle has 0.4.
 AT_THE_LIMIT = 0.04
+# What rounding adds to a mean square of 1.
+ROUNDING = 1e-6
 # A mean as close to zero: a normalized output, whose mean square is 1 as well.
 CENTERED = 0.05
 # Standard deviation over that of the first layer's output: 1 to 3 where it is kept.
@@ -182,7 +185,7 @@ def layers_at_their_limits(history: History, curve: LossCurve) -> Finding | None
         square = [m * m + s * s for m, s in zip(mean, stds[name], strict=True)]
         tanh = all(abs(1 - q) < AT_THE_LIMIT for q in square)
         sigmoid = all(
-            abs(m - q) < AT_THE_LIMIT / 4 and q <= 1 + 1e-6
+            abs(m - q) < AT_THE_LIMIT / 4 and q <= 1 + ROUNDING
             for m, q in zip(mean, square, strict=True)
         )
         normed = max(map(abs, mean)) < CENTERED

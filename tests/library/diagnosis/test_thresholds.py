@@ -923,7 +923,7 @@ OTHER_NUMBERS = {
     "evidence.feature_scale.MOST_ROWS",
     "evidence.feature_scale.SHAPED_BATCHES",
     "evidence.feature_scale.CONSTANT",
-    "evidence.feature_scale.TINY",
+    "rules.history.ROUNDING",
     "evidence.naive_loss.FEWEST_BATCHES",
     "evidence.naive_loss.ENOUGH_SAMPLES",
     "evidence.naive_loss.MOST_BATCHES",
