@@ -17,7 +17,7 @@ PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test strip site colab browser check lint audit fuzz seeds bench links readme-figure pdf matrix serve clean
+.PHONY: book test clinic strip site colab browser check lint audit fuzz seeds bench links readme-figure pdf matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -27,6 +27,11 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest chapters -n 2 --dist loadfile \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout 300
+
+# Scores diagnose() on the clinic under three seeds and two kinds of rounding, and keeps
+# the scores in tests/clinic/scores.md.
+clinic: $(INSTALLED)
+	$(BIN)/python scripts/score_clinic.py --record
 
 # Removes outputs from the chapters, and what jupytext left in them.
 strip: $(INSTALLED)
