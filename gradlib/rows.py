@@ -1,16 +1,15 @@
-"""Numbers by step and column, packed: names are kept once for all steps."""
+"""Numbers by step and column, packed: 8 bytes a number, 16 more a row."""
 
 from array import array
-from collections.abc import Sequence
 from typing import SupportsFloat, cast
 
 from gradlib.errors import check_count
 
-_Block = tuple[dict[str, int], Sequence[float]]
-
 
 class Rows:
     """One row a step; a row holds what was added at its step, block by block.
+
+    Names of columns are kept once for all blocks that have the same ones.
 
     Attributes:
         steps: The steps, in rising order.
@@ -25,9 +24,11 @@ class Rows:
     """
 
     def __init__(self) -> None:
-        self.steps: list[int] = []
-        self._rows: list[list[_Block]] = []
-        self._places: dict[tuple[str, ...], dict[str, int]] = {}
+        self.steps = array("q")
+        self._numbers = array("d")
+        self._block_rows = array("I")
+        self._block_kinds = array("I")
+        self._kinds: dict[tuple[str, ...], int] = {}
 
     def add(
         self, step: int, names: tuple[str, ...], values: list[SupportsFloat]
@@ -50,29 +51,55 @@ class Rows:
             block = array("d", cast(list[float], values))
         except (TypeError, ValueError, RuntimeError):
             block = array("d", map(_number, values, names))
-        places = self._places.get(names)
-        if places is None:
-            places = self._places[names] = {name: k for k, name in enumerate(names)}
-        if step == last:
-            self._rows[-1].append((places, block))
-        else:
+        if step != last:
             self.steps.append(step)
-            self._rows.append([(places, block)])
+        self._numbers.extend(block)
+        self._block_rows.append(len(self.steps) - 1)
+        self._block_kinds.append(self._kinds.setdefault(names, len(self._kinds)))
 
     def names(self) -> list[str]:
         """Names of all columns, as they came."""
-        return list({name: None for names in self._places for name in names})
+        return list({name: None for names in self._kinds for name in names})
 
     def values(self, column: str) -> list[float | None]:
         """One value a step: the last one added, or None where there is none."""
-        return [_last(row, column) for row in self._rows]
+        found: list[float | None] = [None] * len(self.steps)
+        for row, value in zip(*self.packed(column), strict=True):
+            found[row] = value
+        return found
 
+    def packed(self, column: str) -> tuple["array[int]", "array[float]"]:
+        """Indices of the rows that have the column, and its values there.
 
-def _last(row: list[_Block], column: str) -> float | None:
-    for places, values in reversed(row):
-        if column in places:
-            return values[places[column]]
-    return None
+        Example:
+            >>> rows = Rows()
+            >>> rows.add(5, ("loss",), [2.5])
+            >>> rows.packed("loss")
+            (array('I', [0]), array('d', [2.5]))
+        """
+        if len(self._kinds) == 1 and len(self.steps) == len(self._block_rows):
+            (names,) = self._kinds
+            if column not in names:
+                return array("I"), array("d")
+            last = len(names) - 1 - names[::-1].index(column)
+            return self._block_rows, self._numbers[last :: len(names)]
+        places = [
+            {name: place for place, name in enumerate(names)}.get(column)
+            for names in self._kinds
+        ]
+        widths = [len(names) for names in self._kinds]
+        rows, values = array("I"), array("d")
+        start = 0
+        for row, kind in zip(self._block_rows, self._block_kinds, strict=True):
+            place = places[kind]
+            if place is not None:
+                if rows and rows[-1] == row:
+                    values[-1] = self._numbers[start + place]
+                else:
+                    rows.append(row)
+                    values.append(self._numbers[start + place])
+            start += widths[kind]
+        return rows, values
 
 
 def _step(step: int, least: int) -> int:
