@@ -1,0 +1,107 @@
+"""Records of one format as they come, and their steps once all are there."""
+
+import math
+from array import array
+
+from gradlib.rows import Rows
+
+KNOWN = 0.8
+"""Share of records with a step from which the log counts steps; below it, most
+records came without a progress bar before them, and lines are counted instead."""
+
+
+class Table:
+    """Records of one format; those of one step are one row.
+
+    Args:
+        format: Name of the format.
+    """
+
+    def __init__(self, format: str) -> None:  # noqa: A002
+        self.format = format
+        self.rows = Rows()
+        self.shown = array("q")
+        self.lines = array("q")
+        self.batches_end_epochs = True
+        self._pending: dict[str, float] = {}
+        self._step = -1
+        self._line = 0
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def add(self, columns: dict[str, float], line: int, step: int = -1) -> None:
+        """Add a record; ``step`` is -1 where the line counts none."""
+        if step >= 0 and step == self._step:
+            self.join(columns)
+            return
+        self.flush()
+        self._pending, self._step, self._line = columns, step, line
+
+    def join(self, columns: dict[str, float]) -> None:
+        """Add columns to the last record; a number that is not finite stays."""
+        for name, value in columns.items():
+            if math.isfinite(self._pending.get(name, 0.0)):
+                self._pending[name] = value
+
+    def overlaps(self, columns: dict[str, float]) -> bool:
+        """Whether the last record has one of these columns already."""
+        return not self._pending.keys().isdisjoint(columns)
+
+    def put(
+        self, names: tuple[str, ...], values: list[float], line: int, step: int
+    ) -> None:
+        """Add a record that no other line adds to."""
+        if self._pending:
+            self.flush()
+        self.rows.add(len(self.lines), names, values)  # type: ignore[arg-type]
+        self.lines.append(line)
+        self.shown.append(step)
+
+    def flush(self) -> None:
+        """End the last record."""
+        pending, self._pending = self._pending, {}
+        if pending:
+            self.put(tuple(pending), list(pending.values()), self._line, self._step)
+        self._step = -1
+
+    def unit(self) -> str:
+        """What counts the records: ``"step"``, ``"epoch"`` or ``"line"``."""
+        self.flush()
+        known = len(self.shown) - self.shown.count(-1)
+        epochs = self._epochs()
+        if known >= KNOWN * len(self.shown):
+            ends = epochs and self.batches_end_epochs
+            return "epoch" if ends and len(set(epochs)) == len(epochs) else "step"
+        return "epoch" if _rises(epochs) else "line"
+
+    def steps(self, unit: str) -> tuple["array[int]", list[tuple[int, int]]]:
+        """Steps that never fall, and what is added to those that the log shows.
+
+        Returns:
+            A step a record, and pairs (first step, amount) where counting restarts.
+        """
+        if unit == "line":
+            return self.lines, []
+        shown = array("q", self._epochs()) if unit == "epoch" else self.shown
+        steps, offsets = array("q"), []
+        offset, last = 0, -1
+        for number in shown:
+            if number < 0:
+                number = last - offset + 1
+            if number + offset <= last:
+                offset = last + 1 - number
+                offsets.append((last + 1, offset))
+            last = number + offset
+            steps.append(last)
+        return steps, offsets
+
+    def _epochs(self) -> list[int]:
+        rows, values = self.rows.packed("epoch")
+        if len(rows) != len(self.lines) or not all(map(float.is_integer, values)):
+            return []
+        return [int(value) for value in values]
+
+
+def _rises(numbers: list[int]) -> bool:
+    return bool(numbers) and all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
