@@ -86,16 +86,14 @@ GRAMMARS: tuple[Grammar, ...] = (
     Grammar("metric_logger", "[<epoch>] [<batch>/<batches>] eta:", ":"),
     Grammar("swin", "Train: [<epoch>/<epochs>][<batch>/<batches>] eta", " "),
     Grammar("megatron", "iteration <step>/ <steps> | consumed samples:", " "),
+    Grammar("sat", "iteration <step>/ <steps> | ... | total loss <loss> |", " "),
     Grammar("neox", "iteration <step>/ <steps> | elapsed time", " "),
     Grammar("neox", "steps: <step> loss: <loss> iter time (s):"),
     Grammar("fairseq", "valid on '", " ", prefix="valid_"),
     Grammar("fairseq", "| valid | epoch", " ", prefix="valid_"),
     Grammar("fairseq", "| epoch <epoch>: <batch> / <batches> loss=", ":"),
     Grammar("fairseq", "| epoch <epoch> | loss", " "),
-    Grammar(
-        "deepspeed",
-        "step=<step>, skipped=<skipped_steps>, lr=[<learning_rate>",
-    ),
+    Grammar("deepspeed", "step=<step>, skipped=<skipped>", ":"),
     Grammar("tacotron", "Train loss <step> <loss> Grad Norm <gradient_norm>"),
     Grammar("tacotron", "Train iter <step> loss <loss> Grad Norm <gradient_norm>"),
     Grammar(

@@ -4,7 +4,7 @@ import re
 from functools import cache
 
 COLUMNS: dict[str, str] = {
-    "step": "step steps global_step num_updates iter iters iteration iterations it itr "
+    "step": "step steps global_step num_updates iter iters iteration it itr "
     "update updates total_timesteps time/total_timesteps totalenvinteracts "
     "training_iteration optimizer_step current_step trainer/global_step",
     "epoch": "epoch epochs ep current_epoch",
@@ -29,8 +29,8 @@ IGNORED = re.compile(
     r"avg_reader|avg_batch|epoch|samples|iteration|total|update|optim_step|optim)?_?"
     r"(?:time|cost|runtime|wall|duration|seconds?|sec|ms)s?"
     r"|eta|.*mem(?:ory)?|memory.*|max_mem|mem.*|peak.*|.*tok(?:en)?s?_?/?.*sec.*|tps|"
-    r"tflops|mfu|fps|ips|speed|.*speed.*|wps|ups|wpb|bsz|.*/s|it/sec|.*per_second.*|"
-    r"v_num|images|instances|size|img_size|targets|percentage|.*samples|tokens|"
+    r"tflops|.*/sec|mfu|fps|ips|speed|.*speed.*|wps|ups|wpb|bsz|.*/s|it/sec|.*per_second.*|"
+    r".*\.py|v_num|training_progress|progress|oom|approx_flops.*|iterations|images|instances|size|img_size|targets|percentage|.*samples|tokens|"
     r"toks|world_size|seed|rank|n_parameters|num_input_tokens_seen|lr_per_sample|"
     r"wd|weight_decay|train_wd|momentum|mom|time_elapsed|time/.*|perf/.*|timing.*|"
     r"global_seqlen/.*|prompt_length/.*|batches|epochs|steps_total|session|"

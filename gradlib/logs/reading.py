@@ -102,6 +102,7 @@ class Reader:
         self._clock = -1
         self._bars = 0
         self._bar = -1
+        self._first_bar = -1
         self._events: list[tuple[str, int, int, float | None, float | None]] = []
         self._running: dict[str, set[str]] = {}
         self._unread: list[str] = []
@@ -223,7 +224,8 @@ class Reader:
             "global_step/max_steps" in keys
         ) else ""
         step = str(fraction).split("/")[0]
-        return self._found(found, int(step) if step.isdigit() and len(step) < 16 else -1)
+        counted = int(step) if step.isdigit() and len(step) < 16 else -1
+        return self._found(found, counted, _format_of(keys))
 
     def _broken_record(self, text: str) -> bool:
         pairs = _KEY.findall(text)
@@ -231,9 +233,11 @@ class Reader:
             return False
         fraction = _FRACTION.search(text)
         step = int(fraction[1][:15]) if fraction else -1
-        return self._found({key: to_number(value) for key, value in pairs}, step)
+        found = {key: to_number(value) for key, value in pairs}
+        keys = (*found, "global_step/max_steps") if fraction else tuple(found)
+        return self._found(found, step, _format_of(keys))
 
-    def _found(self, found: _Columns, step: int = -1) -> bool:
+    def _found(self, found: _Columns, step: int, format_: str) -> bool:
         if "train_runtime" in found:
             return False
         columns: _Columns = {}
@@ -244,7 +248,7 @@ class Reader:
         counted = _whole(columns.pop("step", -1.0))
         if not any(map(is_quantity, columns)):
             return False
-        table = self._get(_format_of(tuple(found)))
+        table = self._get(format_)
         step = step if step >= 0 else counted if counted >= 0 else self._bar
         self._bar = -1
         self._add(table, columns, step)
@@ -273,7 +277,7 @@ class Reader:
         if text[0] == "}":
             block, self._block = self._block, {} if text.endswith("{") else None
             number, self._number = self._number, self._block_line
-            self._found(block)
+            self._found(block, -1, _format_of(tuple(block)))
             self._number = self._block_line = number
             return True
         pair = _KEY.match(text)
@@ -358,8 +362,6 @@ class Reader:
         yolo = any(name.startswith(("box", "cls")) for name in columns)
         format_ = "ultralytics" if yolo else "columns"
         table = self._get(format_)
-        if "step" in self._header:
-            table.batches_end_epochs = False
         self._add(table, columns, step)
         return True
 
@@ -382,9 +384,8 @@ class Reader:
         if len(box) < 2:
             return
         step = _whole(box.pop("step", -1.0))
-        epoch = box.get("epoch")
-        if epoch is not None:
-            step = _whole(epoch)
+        if step < 0:
+            step = _whole(box.get("epoch", -1.0))
         self._add(self._get("box"), box, step)
 
     # One line, one record.
@@ -427,10 +428,8 @@ class Reader:
                 max(0, counts.get("epoch", 0) - grammar.first_epoch) * batches
                 + counts["batch"]
             )
-            if counts["batch"] != batches:
-                table.batches_end_epochs = False
-        else:
-            table.batches_end_epochs = False
+            ends = counts["batch"] == batches
+            table.batches_end_epochs = ends and table.batches_end_epochs is not False
         if grammar.format in ("tqdm_pairs", "lightning") and not any(
             map(is_quantity, columns)
         ):
@@ -471,6 +470,8 @@ class Reader:
         if not bar:
             return False
         done, total = int(bar[1][:15]), int(bar[2][:15])
+        if self._first_bar < 0:
+            self._first_bar = done
         if total >= self._bars:
             self._bars, self._bar, self._clock = total, done, done
         return True
@@ -487,7 +488,6 @@ class Reader:
             self._context.update({n: c for n, c in counts.items() if c >= 0})
             return bool(counts)
         table = self._get("plain_pairs")
-        table.batches_end_epochs = False
         step = _whole(columns.pop("step", -1.0))
         epoch = _EPOCH.search(text)
         if "epoch" not in columns and (epoch or "epoch" in self._context):
@@ -530,12 +530,12 @@ class Reader:
                 f"training in {self._number} lines; a line should hold a name and a "
                 "number, such as loss: 2.5 or grad_norm=1.5"
             )
-        unit = table.unit()
-        steps, offsets = table.steps(unit)
+        unit = table.unit() if len(table) else "step" if self._clock >= 0 else "line"
+        steps, offsets = table.steps(unit, self._first_bar)
         history = History()
         history._rows = _with_steps(table, steps)
         events = [
-            Event(kind, line, self._step_of(line, clock, unit, table, steps), *scales)
+            Event(kind, line, _step_of(line, clock, unit, table, offsets), *scales)
             for kind, line, clock, *scales in self._events
         ]
         events += [
@@ -547,7 +547,7 @@ class Reader:
             history,
             tuple(sorted(events, key=lambda event: event.step)),
             table.format,
-            unit if len(table) or self._clock >= 0 else "line",
+            unit,
             tuple(name for name in table.rows.names() if name in running),
             tuple(self._unread),
             self._number,
@@ -556,18 +556,19 @@ class Reader:
             tuple(offsets),
         )
 
-    def _step_of(
-        self, line: int, clock: int, unit: str, table: Table, steps: "list[int]"
-    ) -> int:
-        """The step during which something happened: the one after the last shown."""
-        place = bisect.bisect_right(table.lines, line)
-        if not len(table):
-            return clock + 1 if clock >= 0 else line
-        if unit == "line":
-            return line
-        if unit == "step" and clock >= 0 and place and clock >= steps[place - 1]:
-            return clock + 1
-        return steps[place - 1] + 1 if place else steps[0]
+
+def _step_of(
+    line: int, clock: int, unit: str, table: Table, offsets: list[tuple[int, int]]
+) -> int:
+    """The step during which something happened: the one after the last shown."""
+    steps = table.rows.steps
+    if unit == "line":
+        return line
+    before = bisect.bisect_right(table.lines, line)
+    if clock < 0 or unit == "epoch":
+        return steps[before - 1] + 1 if before else steps[0]
+    last = steps[before - 1] if before else clock
+    return clock + 1 + max((add for start, add in offsets if start <= last), default=0)
 
 
 def _with_steps(table: Table, steps: "list[int]"):
@@ -580,11 +581,11 @@ def _format_of(keys: tuple[str, ...]) -> str:
     return next(name for name, key in DICTIONARIES if not key or key in keys)
 
 
-def _worth(table: Table) -> tuple[int, bool]:
+def _worth(table: Table) -> tuple[int, int, bool]:
     names = table.rows.names()
     losses = [name for name in names if is_quantity(name)]
     records = max((len(table.rows.packed(name)[0]) for name in losses), default=0)
-    return records, table.format != "plain_pairs"
+    return records, len(table), table.format != "plain_pairs"
 
 
 def _whole(number: float) -> int:

@@ -6,8 +6,9 @@ from array import array
 from gradlib.rows import Rows
 
 KNOWN = 0.8
-"""Share of records with a step from which the log counts steps; below it, most
-records came without a progress bar before them, and lines are counted instead."""
+"""Share of records with a step from which the log counts steps; below it, many
+records came without a progress bar before them, and lines are counted instead. One
+record may always lack its step: the first comes before the first bar."""
 
 
 class Table:
@@ -22,7 +23,7 @@ class Table:
         self.rows = Rows()
         self.shown = array("q")
         self.lines = array("q")
-        self.batches_end_epochs = True
+        self.batches_end_epochs: bool | None = None
         self._pending: dict[str, float] = {}
         self._step = -1
         self._line = 0
@@ -70,13 +71,18 @@ class Table:
         self.flush()
         known = len(self.shown) - self.shown.count(-1)
         epochs = self._epochs()
-        if known >= KNOWN * len(self.shown):
-            ends = epochs and self.batches_end_epochs
-            return "epoch" if ends and len(set(epochs)) == len(epochs) else "step"
+        if known and len(self.shown) - known <= max(1, (1 - KNOWN) * len(self.shown)):
+            ends = self.batches_end_epochs and len(set(epochs)) == len(self.shown)
+            return "epoch" if ends or epochs == self.shown.tolist() else "step"
         return "epoch" if _rises(epochs) else "line"
 
-    def steps(self, unit: str) -> tuple["array[int]", list[tuple[int, int]]]:
+    def steps(self, unit: str, first_bar: int = -1) -> tuple["array[int]", list[tuple[int, int]]]:
         """Steps that never fall, and what is added to those that the log shows.
+
+        Args:
+            unit: What counts the records.
+            first_bar: What the first progress bar showed, which may come after the
+                first record.
 
         Returns:
             A step a record, and pairs (first step, amount) where counting restarts.
@@ -85,7 +91,9 @@ class Table:
             return self.lines, []
         shown = array("q", self._epochs()) if unit == "epoch" else self.shown
         steps, offsets = array("q"), []
-        offset, last = 0, -1
+        offset = 0
+        first = next((n for n in shown if n >= 0), 0) - 1
+        last = max(0, min(first, first_bar) if first_bar >= 0 else first) - 1
         for number in shown:
             if number < 0:
                 number = last - offset + 1
