@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gradlib.errors import check_positive
+from gradlib.checks import check_positive
 from gradlib.quadrature import gaussian_expectation
 
 Function = Callable[[Tensor], Tensor]
@@ -25,7 +25,7 @@ class Activation:
     """An activation function in its three forms.
 
     Args:
-        name: What `get` knows it by.
+        name: What `as_activation` knows it by.
         module: Makes a fresh module; call it once for each layer.
         function: Acts on each element of a tensor.
         torch_gain: What ``torch.nn.init.calculate_gain`` recommends, or None.
@@ -72,7 +72,7 @@ class _Lambda(nn.Module):
         return self.function(x)
 
 
-def get(activation: ActivationLike) -> Activation:
+def as_activation(activation: ActivationLike) -> Activation:
     """The activation of that name, or one made from a function or a module.
 
     Args:
@@ -87,9 +87,9 @@ def get(activation: ActivationLike) -> Activation:
         TypeError: it is no name, function or module.
 
     Example:
-        >>> get("relu").module()
+        >>> as_activation("relu").module()
         ReLU()
-        >>> get(torch.sin).name
+        >>> as_activation(torch.sin).name
         'sin'
     """
     if isinstance(activation, Activation):
@@ -127,7 +127,7 @@ def slope(activation: ActivationLike, x: Tensor) -> Tensor:
     At a kink torch decides: for ReLU the slope at 0 is 0.
 
     Args:
-        activation: A name, function or module, as for `get`.
+        activation: A name, function or module, as for `as_activation`.
         x: Floating point tensor of any shape.
 
     Returns:
@@ -141,7 +141,7 @@ def slope(activation: ActivationLike, x: Tensor) -> Tensor:
         >>> slope("relu", torch.tensor([-1.0, 2.0]))
         tensor([0., 1.])
     """
-    f = get(activation)
+    f = as_activation(activation)
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"x: expected a floating point tensor, got {got}")
@@ -163,7 +163,7 @@ def second_moment(activation: ActivationLike, variance: float = 1.0) -> float:
         >>> round(second_moment("relu", variance=3.0), 10)
         1.5
     """
-    f = get(activation).function
+    f = as_activation(activation).function
     return gaussian_expectation(lambda x: f(x) ** 2, variance)
 
 
@@ -195,7 +195,7 @@ def quadrature_gain(activation: ActivationLike, variance: float = 1.0) -> float:
     gain = sqrt(variance / E f(x)^2),  x ~ N(0, variance)
 
     Args:
-        activation: A name, function or module, as for `get`.
+        activation: A name, function or module, as for `as_activation`.
         variance: Variance to keep; > 0.
 
     Returns:
@@ -214,9 +214,10 @@ def quadrature_gain(activation: ActivationLike, variance: float = 1.0) -> float:
     variance = check_positive(variance, "variance")
     moment = second_moment(activation, variance)
     if not moment > 0:
+        name = as_activation(activation).name
         raise ValueError(
-            f"activation: expected E f(x)^2 > 0, got {moment:g} for "
-            f"{get(activation).name} at variance {variance:g}. No gain can help."
+            f"activation: expected E f(x)^2 > 0, got {moment:g} for {name} at variance "
+            f"{variance:g}. No gain can help."
         )
     return math.sqrt(variance / moment)
 
@@ -228,7 +229,7 @@ def gain(activation: ActivationLike) -> float:
     variance at 1. `quadrature_gain` is the value that does.
 
     Args:
-        activation: A name, function or module, as for `get`.
+        activation: A name, function or module, as for `as_activation`.
 
     Returns:
         The gain: weights get the standard deviation gain / sqrt(fan_in).
@@ -240,5 +241,5 @@ def gain(activation: ActivationLike) -> float:
         >>> gain("tanh"), round(gain("silu"), 4)
         (1.6666666666666667, 1.6765)
     """
-    known = get(activation).torch_gain
+    known = as_activation(activation).torch_gain
     return quadrature_gain(activation) if known is None else known

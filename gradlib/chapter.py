@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gradlib.errors import check_count
+from gradlib.checks import check_count
+from gradlib.tables import markdown_table
 
 
 def base_seed() -> int:
@@ -94,14 +95,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         >>> table(["seed", "loss"], [[0, 2.3], [1, 2.4]])
         <IPython.core.display.Markdown object>
     """
-    lines = [list(header), ["---"] * len(header)]
-    for row in rows:
-        if len(row) != len(header):
-            raise ValueError(
-                f"table: expected {len(header)} values a row, got {len(row)}: {row}"
-            )
-        lines.append([str(value) for value in row])
-    say("\n".join(f"| {' | '.join(line)} |" for line in lines))
+    say(markdown_table(header, rows))
 
 
 def claim(

@@ -9,7 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any, ClassVar
 
-from gradlib.errors import check_function, check_list
+from gradlib.checks import check_function, check_list
 from gradlib.plotting.frames import Draw, Frames, draw_frames
 
 LIMIT = 150_000

@@ -3,14 +3,17 @@
 import difflib
 import json
 import math
+import operator
 from array import array
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import SupportsFloat
+from typing import SupportsFloat, cast
 
-from gradlib.errors import check_count
-from gradlib.rows import Rows
+from gradlib.checks import check_count
+from gradlib.tables import text_table
+
+__all__ = ["History"]
 
 _FORMAT = "gradlib.History/1"
 
@@ -41,7 +44,7 @@ class History:
 
     def __init__(self, diverged_at: int | None = None) -> None:
         self.diverged_at = diverged_at
-        self._rows = Rows()
+        self._rows = _Rows()
 
     def append(self, step: int, **columns: SupportsFloat) -> None:
         """Add a row; at the last step again, add columns to its row.
@@ -120,7 +123,7 @@ class History:
         return steps.tolist(), values.tolist()
 
     def packed(self, column: str) -> tuple["array[int]", "array[float]"]:
-        """The same as `recorded`, in arrays of 8 bytes a number.
+        """The same as `recorded`, in arrays of 8 bytes a number; read them only.
 
         Raises:
             KeyError: no step has the column.
@@ -133,13 +136,38 @@ class History:
         """
         steps = self._rows.steps
         if column == "step":
-            return steps[:], array("d", steps)
+            return steps, array("d", steps)
         rows, values = self._rows.packed(column)
         if not rows:
             raise KeyError(_unknown(column, self.columns))
         if len(rows) == len(steps):
-            return steps[:], values
+            return steps, values
         return array("q", [steps[row] for row in rows]), values
+
+    def renumber(self, steps: Iterable[int]) -> None:
+        """Give the rows other steps, for a record that learns them at its end.
+
+        Args:
+            steps: One a row, each greater than the one before.
+
+        Raises:
+            ValueError: more or fewer steps than rows, or they do not rise.
+
+        Example:
+            >>> history = History()
+            >>> history.append(0, loss=2.5)
+            >>> history.renumber([100])
+            >>> history["step"]
+            [100]
+        """
+        numbers = array("q", steps)
+        if len(numbers) != len(self):
+            raise ValueError(
+                f"steps: expected as many as rows, {len(self)}, got {len(numbers)}"
+            )
+        if any(map(operator.ge, numbers, memoryview(numbers)[1:])):
+            raise ValueError("steps: expected each greater than the one before")
+        self._rows.steps = numbers
 
     def layers(self, quantity: str) -> dict[str, list[float]]:
         """Recorded values of the columns ``quantity/<layer>``, by the layer's name.
@@ -224,16 +252,8 @@ class History:
             return "History without steps"
         names = [name for name in self.columns if "/" not in name]
         cells = [[f"{v:.4g}" for v in self[name]] for name in names[1:]]
-        lines = [list(map(str, self._rows.steps)), *cells]
-        widths = [max(map(len, [n, *c])) for n, c in zip(names, lines, strict=True)]
-        shown = [
-            "  ".join(t.rjust(w) for t, w in zip(texts, widths, strict=True))
-            for texts in [names, *zip(*lines, strict=True)]
-        ]
-        if len(self) > rows:
-            tail = rows // 2
-            head = rows - tail
-            shown = [*shown[: head + 1], "...".rjust(widths[0]), *shown[-tail:]]
+        lines = zip(map(str, self._rows.steps), *cells, strict=True)
+        shown = [text_table(names, lines, most=rows)]
         hidden = len(self.columns) - len(names)
         if hidden:
             shown.append(f"and {hidden} columns of layers")
@@ -250,3 +270,117 @@ def _to_json(value: float | None) -> float | str | None:
 def _unknown(column: str, known: list[str]) -> str:
     near = difflib.get_close_matches(str(column), known, n=3) or known[:8]
     return f"no column {column!r} in this history; it has {', '.join(near)}"
+
+
+class _Rows:
+    """One row a step; a row holds what was added at its step, block by block.
+
+    Names of columns are kept once for all blocks that have the same ones.
+
+    Attributes:
+        steps: The steps, in rising order.
+
+    Example:
+        >>> rows = _Rows()
+        >>> rows.add(0, ("loss", "norm"), [2.5, 1.0])
+        >>> rows.add(0, ("rate",), [0.1])
+        >>> rows.add(1, ("loss", "norm"), [2.0, 0.5])
+        >>> rows.names(), rows.values("rate")
+        (['loss', 'norm', 'rate'], [0.1, None])
+    """
+
+    def __init__(self) -> None:
+        self.steps = array("q")
+        self._numbers = array("d")
+        self._block_rows = array("I")
+        self._block_kinds = array("I")
+        self._kinds: dict[tuple[str, ...], int] = {}
+
+    def add(
+        self, step: int, names: tuple[str, ...], values: list[SupportsFloat]
+    ) -> None:
+        """Add a row, or at the last step again a block to its row.
+
+        Raises:
+            TypeError: a value is not a number.
+            ValueError: the step is smaller than the last one, or there are more or
+                fewer values than names.
+        """
+        last = self.steps[-1] if self.steps else -1
+        if type(step) is not int or step < last or step < 0:
+            step = _step(step, max(last, 0))
+        if len(values) != len(names):
+            raise ValueError(
+                f"values: expected as many as names, {len(names)}, got {len(values)}"
+            )
+        try:
+            block = array("d", cast(list[float], values))
+        except (TypeError, ValueError, RuntimeError):
+            block = array("d", map(_number, values, names))
+        if step != last:
+            self.steps.append(step)
+        self._numbers.extend(block)
+        self._block_rows.append(len(self.steps) - 1)
+        self._block_kinds.append(self._kinds.setdefault(names, len(self._kinds)))
+
+    def names(self) -> list[str]:
+        """Names of all columns, as they came."""
+        return list({name: None for names in self._kinds for name in names})
+
+    def values(self, column: str) -> list[float | None]:
+        """One value a step: the last one added, or None where there is none."""
+        found: list[float | None] = [None] * len(self.steps)
+        for row, value in zip(*self.packed(column), strict=True):
+            found[row] = value
+        return found
+
+    def packed(self, column: str) -> tuple["array[int]", "array[float]"]:
+        """Indices of the rows that have the column, and its values there.
+
+        Example:
+            >>> rows = _Rows()
+            >>> rows.add(5, ("loss",), [2.5])
+            >>> rows.packed("loss")
+            (array('I', [0]), array('d', [2.5]))
+        """
+        if len(self._kinds) == 1 and len(self.steps) == len(self._block_rows):
+            (names,) = self._kinds
+            if column not in names:
+                return array("I"), array("d")
+            last = len(names) - 1 - names[::-1].index(column)
+            return self._block_rows, self._numbers[last :: len(names)]
+        places = [
+            {name: place for place, name in enumerate(names)}.get(column)
+            for names in self._kinds
+        ]
+        widths = [len(names) for names in self._kinds]
+        rows, values = array("I"), array("d")
+        start = 0
+        for row, kind in zip(self._block_rows, self._block_kinds, strict=True):
+            place = places[kind]
+            if place is not None:
+                if rows and rows[-1] == row:
+                    values[-1] = self._numbers[start + place]
+                else:
+                    rows.append(row)
+                    values.append(self._numbers[start + place])
+            start += widths[kind]
+        return rows, values
+
+
+def _step(step: int, least: int) -> int:
+    step = check_count(step, "step", least=0)
+    if step < least:
+        raise ValueError(
+            f"step: expected {least} or more, after the last row, got {step}"
+        )
+    return step
+
+
+def _number(value: SupportsFloat, name: str) -> float:
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    try:
+        return float(value)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{name}: expected one number, got {value}") from error

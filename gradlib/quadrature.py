@@ -15,7 +15,7 @@ import torch
 from numpy.polynomial import Legendre
 from torch import Tensor
 
-from gradlib.errors import check_count, check_function, check_positive
+from gradlib.checks import check_count, check_function, check_positive
 
 _REACH = 20.0  # standard deviations; the density there is below 1e-87
 _TOLERANCE = 1e-12  # a panel's error, relative to the whole integral

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from gradlib.errors import check_choice, check_positive
+from gradlib.checks import check_choice, check_positive
 
 
 def l1_penalty(parameters: Tensor | Iterable[Tensor]) -> Tensor:

@@ -24,4 +24,4 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers are read as they are where each read must wait for a device."""
-    monkeypatch.setattr("gradlib.probes._IS_CPU", lambda tensor: False)
+    monkeypatch.setattr("gradlib.measure.tensors._IS_CPU", lambda tensor: False)

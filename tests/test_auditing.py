@@ -7,17 +7,21 @@ import torch
 from draws import generator, normal
 from torch import Tensor, nn
 
-from gradlib.auditing import Audit, audit
-from gradlib.growth import finite_width_moments
+from gradlib.initialization import (
+    Audit,
+    Growth,
+    audit,
+    initialize_,
+    measured_growth,
+    predicted_growth,
+)
 from gradlib.models import (
     deep_mlp,
     recurrent_classifier,
     small_cnn,
     small_transformer,
 )
-from gradlib.propagation import Growth, measured_growth, predicted_growth
-from gradlib.schemes import initialize_
-from gradlib.theory import chi, fixed_point
+from gradlib.theory import chi, finite_width_moments, fixed_point
 
 
 def net(sigma_w2: float, depth: int = 12, activation: str = "relu") -> nn.Module:

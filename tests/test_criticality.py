@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradlib.criticality import critical_line, critical_sigma_w2
-from gradlib.theory import chi, fixed_point
+from gradlib.theory import chi, critical_line, critical_sigma_w2, fixed_point
 
 
 @pytest.mark.parametrize(

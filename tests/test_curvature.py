@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from gradlib.curvature import jacobian_singular_values, sharpness
+from gradlib.measure import jacobian_singular_values, sharpness
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradlib.diagnosis import CAUSES, RULES, Finding, Report, diagnose
-from gradlib.diagnosis.patient import Patient
-from gradlib.diagnosis.setup import build
-from gradlib.diagnosis.snapshot import Snapshot
+from gradlib.diagnosis.examination import Patient
+from gradlib.diagnosis.saved_state import Snapshot
+from gradlib.diagnosis.training_setup import build
 
 Case = dict[str, Any]
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from gradlib.diagnosis import diagnose_history
-from gradlib.diagnosis.course import Course
-from gradlib.diagnosis.rules_history import HISTORY_RULES
+from gradlib.diagnosis.evidence.loss_curve import Course
+from gradlib.diagnosis.rules.history import HISTORY_RULES
 from gradlib.history import History
 from gradlib.monitor import GradientMonitor
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradlib.evaluation import accuracy
+from gradlib.training import accuracy
 
 
 def network(*extra):

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from gradlib.data import batches
-from gradlib.evaluation import accuracy
-from gradlib.forward import explained
+from gradlib.errors import explained
 from gradlib.initialization import audit, lsuv_
 from gradlib.models import deep_mlp
-from gradlib.range_test import lr_range_test
 from gradlib.sweep import sweep
-from gradlib.training import fit
+from gradlib.training import accuracy, fit, lr_range_test
 
 LABELS = torch.arange(6) % 3
 build = partial(deep_mlp, 3, 8, in_features=4, out_features=3)

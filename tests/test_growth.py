@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gradlib.activations import get
-from gradlib.growth import (
+from gradlib.theory import (
     LogNormMoments,
     batch_norm_growth,
     batch_norm_residual_growth,

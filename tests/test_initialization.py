@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradlib import initialization
-from gradlib.initialization import fixup_, initialize_, lsuv_
+from gradlib.initialization import fixup_, initialize_, lsuv_, measured_growth
 from gradlib.measure import gradient_norms
 from gradlib.models import Feedforward, deep_mlp, small_cnn
-from gradlib.propagation import measured_growth
 
 
 def test_initialization_has_all_names() -> None:

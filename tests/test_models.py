@@ -10,9 +10,9 @@ from draws import generator
 from torch import Tensor, nn
 
 from gradlib import models, recurrent, transformer
-from gradlib.growth import batch_norm_residual_growth, residual_growth
 from gradlib.initialization import initialize_
 from gradlib.models import Feedforward, deep_mlp, small_cnn
+from gradlib.theory import batch_norm_residual_growth, residual_growth
 
 SEEDS = range(3)
 

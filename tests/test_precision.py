@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gradlib.precision import (
+from gradlib.theory import (
     flush_threshold,
     flushed_fraction,
     overflow_fraction,

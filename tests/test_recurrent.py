@@ -5,9 +5,8 @@ import torch
 from draws import generator
 from torch import nn
 
-from gradlib.growth import cell_growth
-from gradlib.recurrent import initialize_hidden_, recurrent_classifier, recurrent_lm
-from gradlib.spectrum import spectral_radius
+from gradlib.models import initialize_hidden_, recurrent_classifier, recurrent_lm
+from gradlib.theory import cell_growth, spectral_radius
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])

@@ -25,18 +25,15 @@ from gradlib.clip import (
     clip_each_norm_,
     clip_norm_,
 )
-from gradlib.curvature import jacobian_singular_values, sharpness
-from gradlib.data import batches
+from gradlib.data import adding_problem, batches, heavy_tailed_noise
 from gradlib.history import History
 from gradlib.initialization import initialize_
-from gradlib.loop import Clip
-from gradlib.measure import total_norm
+from gradlib.measure import jacobian_singular_values, sharpness, total_norm
 from gradlib.models import deep_mlp, recurrent_classifier, recurrent_lm, token_loss
-from gradlib.spectrum import jacobian_bound
-from gradlib.stability import max_learning_rate, max_sharpness, noise_floor
 from gradlib.sweep import sweep
-from gradlib.tasks import adding_problem, heavy_tailed_noise
+from gradlib.theory import jacobian_bound, max_learning_rate, max_sharpness, noise_floor
 from gradlib.training import fit
+from gradlib.training.loop import Clip
 
 SEEDS = range(5)
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from gradlib.activations import gain
+from gradlib.initialization import SCHEMES, initialize_
+from gradlib.initialization.weight_layers import weight_layers
 from gradlib.models import deep_mlp, small_cnn
-from gradlib.schemes import SCHEMES, initialize_, weight_layers
 
 TORCHS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "lecun": lambda w, g: init.kaiming_normal_(w, nonlinearity="linear", generator=g),

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gradlib.activations import get, slope
-from gradlib.criticality import critical_line
-from gradlib.spectrum import jacobian_bound, singular_value_variance, spectral_radius
+from gradlib.theory import (
+    critical_line,
+    jacobian_bound,
+    singular_value_variance,
+    spectral_radius,
+)
 
 
 def gaussian(n: int, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gradlib.stability import (
+from gradlib.theory.stability import (
     OPTIMIZERS,
     GradientNoise,
     adam_spike,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import gradlib.data
 import gradlib.tasks
-from gradlib.tasks import adding_problem, copy_task, heavy_tailed_noise
+from gradlib.data import adding_problem, copy_task, heavy_tailed_noise
 
 
 def noise_of(size, tail_index, seed=0, **options):

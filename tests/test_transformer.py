@@ -12,8 +12,8 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from gradlib.measure import gradient_norms
+from gradlib.models import small_transformer, token_loss
 from gradlib.training import fit
-from gradlib.transformer import small_transformer, token_loss
 
 SEEDS = range(5)
 

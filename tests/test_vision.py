@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradlib.vision import resnet18, vgg11
+from gradlib.models import resnet18, vgg11
 
 NETS: dict[str, tuple[Callable[[], nn.Module], str, dict[str, bool]]] = {
     "vgg11": (vgg11, "vgg11", {}),

@@ -1,21 +1,29 @@
 """Small changes to a training: each makes one hypothesis false.
 
-A treatment takes a :class:`Setup`, changes what it must (weights, hooks, groups of
-the optimizer) and returns the setup to run. Nothing needs undoing here: the caller
-holds a snapshot of everything and restores it after the run.
+A treatment takes a :class:`TrainingSetup`, changes what it must (weights, hooks,
+groups of the optimizer) and returns the setup to run. Nothing needs undoing here, not
+even a hook: the caller saved the state of everything and restores it after the run.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from gradlib.diagnosis.setup import Setup, mapped, samples, tensors
+from gradlib.diagnosis.nested import mapped, samples, tensors
+from gradlib.diagnosis.training_setup import TrainingSetup
+from gradlib.initialization.weight_layers import fan_in
+from gradlib.state import parameters_of
 
-Treatment = Callable[[Setup], Setup]
+Treatment = Callable[[TrainingSetup], TrainingSetup]
+
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
 def slower(factor: float) -> Treatment:
@@ -28,7 +36,7 @@ def warmed(steps: int) -> Treatment:
     return lambda setup: _with_rates(setup, lambda step: min(1.0, (step + 1) / steps))
 
 
-def _with_rates(setup: Setup, factor: Callable[[int], float]) -> Setup:
+def _with_rates(setup: TrainingSetup, factor: Callable[[int], float]) -> TrainingSetup:
     groups = setup.optimizer.param_groups
     kept: list[Any] = []
     count = [0]
@@ -51,8 +59,8 @@ def _with_rates(setup: Setup, factor: Callable[[int], float]) -> Setup:
 def clipped(norm: float) -> Treatment:
     """Clip the joint gradient norm just before the optimizer's step."""
 
-    def treat(setup: Setup) -> Setup:
-        held = [p for g in setup.optimizer.param_groups for p in g["params"]]
+    def treat(setup: TrainingSetup) -> TrainingSetup:
+        held = parameters_of(setup.optimizer)
 
         def clip(*_: Any) -> None:
             nn.utils.clip_grad_norm_(held, norm)
@@ -63,15 +71,15 @@ def clipped(norm: float) -> Treatment:
     return treat
 
 
-def cleared(setup: Setup) -> Setup:
+def cleared(setup: TrainingSetup) -> TrainingSetup:
     """Clear all gradients before every update."""
     return replace(setup, before=(*setup.before, setup.model.zero_grad))
 
 
-def option(**values: Any) -> Treatment:
+def optimizer_option(**values: Any) -> Treatment:
     """Set options in all groups of the optimizer that have them."""
 
-    def treat(setup: Setup) -> Setup:
+    def treat(setup: TrainingSetup) -> TrainingSetup:
         for group in setup.optimizer.param_groups:
             group.update({k: v for k, v in values.items() if k in group})
         return setup
@@ -79,7 +87,7 @@ def option(**values: Any) -> Treatment:
     return treat
 
 
-def unscheduled(setup: Setup) -> Setup:
+def unscheduled(setup: TrainingSetup) -> TrainingSetup:
     """Leave the scheduler out."""
     return replace(setup, scheduler=None)
 
@@ -87,7 +95,7 @@ def unscheduled(setup: Setup) -> Setup:
 def adopting(parameters: list[nn.Parameter]) -> Treatment:
     """Give further parameters to the optimizer."""
 
-    def treat(setup: Setup) -> Setup:
+    def treat(setup: TrainingSetup) -> TrainingSetup:
         setup.optimizer.add_param_group({"params": parameters})
         return setup
 
@@ -102,7 +110,7 @@ def averaged(count: int) -> Treatment:
 def merged(size: int) -> Treatment:
     """Put neighbouring batches together until each holds ``size`` samples."""
 
-    def treat(setup: Setup) -> Setup:
+    def treat(setup: TrainingSetup) -> TrainingSetup:
         count = -(-size // samples(setup.batches[0]))
         total = len(setup.batches)
         joined = [
@@ -123,7 +131,7 @@ def _joined(parts: list[Any]) -> Any:
 def shortened(share: float) -> Treatment:
     """Cut every sequence (second axis of 16 or more) to its beginning."""
 
-    def treat(setup: Setup) -> Setup:
+    def treat(setup: TrainingSetup) -> TrainingSetup:
         first = tensors(setup.batches[0])[0]
         length = first.shape[1]
         keep = max(2, int(share * length))
@@ -136,15 +144,10 @@ def shortened(share: float) -> Treatment:
     return treat
 
 
-def fan_in(parameter: Tensor) -> int:
-    """Number of values that one output unit sums."""
-    return max(1, parameter[0].numel()) if parameter.ndim > 1 else 1
-
-
-def reinitialised(gain: float, only: list[nn.Parameter] | None = None) -> Treatment:
+def reinitialized(gain: float, only: list[nn.Parameter] | None = None) -> Treatment:
     """Draw weights anew with standard deviation ``gain / sqrt(fan_in)``."""
 
-    def treat(setup: Setup) -> Setup:
+    def treat(setup: TrainingSetup) -> TrainingSetup:
         generator = torch.Generator().manual_seed(0)
         tables = {
             id(m.weight) for m in setup.model.modules() if isinstance(m, nn.Embedding)
@@ -164,14 +167,13 @@ def reinitialised(gain: float, only: list[nn.Parameter] | None = None) -> Treatm
 
 
 def _is_bias(model: nn.Module, parameter: nn.Parameter) -> bool:
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    return any(m.bias is parameter for m in model.modules() if isinstance(m, kinds))
+    return any(m.bias is parameter for m in model.modules() if isinstance(m, LAYERS))
 
 
 def scaled(factor: float, parameters: list[nn.Parameter]) -> Treatment:
     """Multiply some parameters by a factor at the start."""
 
-    def treat(setup: Setup) -> Setup:
+    def treat(setup: TrainingSetup) -> TrainingSetup:
         with torch.no_grad():
             for p in parameters:
                 p.mul_(factor)
@@ -183,7 +185,7 @@ def scaled(factor: float, parameters: list[nn.Parameter]) -> Treatment:
 def filled(value: float, parameters: list[nn.Parameter]) -> Treatment:
     """Fill some parameters with one value at the start."""
 
-    def treat(setup: Setup) -> Setup:
+    def treat(setup: TrainingSetup) -> TrainingSetup:
         with torch.no_grad():
             for p in parameters:
                 p.fill_(value)
@@ -208,10 +210,9 @@ def both(first: Treatment, second: Treatment) -> Treatment:
     return lambda setup: second(first(setup))
 
 
-def normalised(setup: Setup) -> Setup:
-    """Normalise the output of every layer but the last, sample by sample."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd)
-    layers = [m for m in setup.model.modules() if isinstance(m, kinds)]
+def normalized(setup: TrainingSetup) -> TrainingSetup:
+    """Normalize the output of every layer but the last, sample by sample."""
+    layers = [m for m in setup.model.modules() if isinstance(m, LAYERS)]
 
     def hook(module: nn.Module, _inputs: Any, y: Tensor) -> Tensor:
         return _normed(y, channels_last=isinstance(module, nn.Linear))
@@ -222,7 +223,7 @@ def normalised(setup: Setup) -> Setup:
 
 
 def skipping(blocks: list[nn.Module]) -> Treatment:
-    """Add to the input of every block its normalised output, where shapes agree."""
+    """Add to the input of every block its normalized output, where shapes agree."""
 
     def hook(_module: nn.Module, inputs: Any, y: Any) -> Any:
         x = inputs[0] if inputs else None
@@ -230,7 +231,7 @@ def skipping(blocks: list[nn.Module]) -> Treatment:
             return y
         return x + _normed(y, channels_last=y.ndim < 4)
 
-    def treat(setup: Setup) -> Setup:
+    def treat(setup: TrainingSetup) -> TrainingSetup:
         for block in blocks:
             block.register_forward_hook(hook)
         return setup
@@ -242,3 +243,86 @@ def _normed(y: Tensor, *, channels_last: bool) -> Tensor:
     if channels_last:
         return F.layer_norm(y, y.shape[-1:])
     return F.group_norm(y, 1) if y.ndim > 2 else y
+
+
+class Replaced(TorchFunctionMode):
+    """Call other functions in place of some torch functions, found by name."""
+
+    def __init__(
+        self, other: dict[str, Callable[..., Any]], most: float = math.inf
+    ) -> None:
+        super().__init__()
+        self.other = other
+        self.left = most
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        other = self.other.get(getattr(func, "__name__", ""))
+        if other is None or self.left < 1:
+            return func(*args, **(kwargs or {}))
+        self.left -= 1
+        return other(*args, **(kwargs or {}))
+
+
+def _leaky(x: Tensor, inplace: bool = False) -> Tensor:
+    return F.leaky_relu(x, 0.1)
+
+
+def _rectified(x: Tensor, **_: Any) -> Tensor:
+    return torch.relu(x)
+
+
+def using(**functions: Callable[..., Any]) -> Treatment:
+    """Use other functions wherever the model or the loss calls the named ones."""
+    return lambda setup: replace(
+        setup, contexts=(*setup.contexts, lambda: Replaced(functions))
+    )
+
+
+leaky = using(relu=_leaky, relu_=_leaky)
+bounded = using(relu=lambda x, **_: torch.tanh(x))
+
+
+def rectified(most: int) -> Treatment:
+    """Use ReLU for the first ``most`` calls of sigmoid and tanh in every update."""
+    functions = {"sigmoid": _rectified, "tanh": _rectified}
+    return lambda setup: replace(
+        setup, contexts=(*setup.contexts, lambda: Replaced(functions, most))
+    )
+
+
+def in_float32(setup: TrainingSetup) -> TrainingSetup:
+    """Run everything in float32: no autocast, no half tensors."""
+    for p in (*setup.model.parameters(), *setup.model.buffers()):
+        if p.dtype == torch.float16:
+            p.data = p.data.float()
+
+    def widen(t: Tensor) -> Tensor:
+        return t.float() if t.dtype == torch.float16 else t
+
+    def to(x: Any, *args: Any, **kwargs: Any) -> Any:
+        wide = [torch.float32 if a is torch.float16 else a for a in args]
+        named = {
+            k: torch.float32 if v is torch.float16 else v for k, v in kwargs.items()
+        }
+        return x.to(*wide, **named)
+
+    modes = (lambda: Replaced({"half": lambda x: x.float(), "to": to}), _no_autocast)
+    batches = [mapped(b, widen) for b in setup.batches]
+    return replace(setup, batches=batches, contexts=(*setup.contexts, *modes))
+
+
+@contextmanager
+def _no_autocast() -> Iterator[None]:
+    original = torch.autocast.__enter__
+
+    def enter(self: Any) -> Any:
+        self._enabled = self._enabled and self.fast_dtype != torch.float16
+        return original(self)  # type: ignore[no-untyped-call]
+
+    torch.autocast.__enter__ = enter  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.autocast.__enter__ = original  # type: ignore[method-assign]

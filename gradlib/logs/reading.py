@@ -5,10 +5,10 @@ import csv
 import json
 import math
 import re
+from array import array
 from os import PathLike
 from pathlib import Path
 
-from gradlib.history import History
 from gradlib.logs.events import Event, find_event, speaks_of_half
 from gradlib.logs.grammars import DICTIONARIES, GRAMMARS, Grammar
 from gradlib.logs.lines import is_text, read_lines
@@ -532,23 +532,23 @@ class Reader:
             )
         unit = table.unit() if len(table) else "step" if self._clock >= 0 else "line"
         steps, offsets = table.steps(unit, self._first_bar)
-        history = History()
-        history._rows = _with_steps(table, steps)
+        history = table.history
+        history.renumber(steps)
         events = [
-            Event(kind, line, _step_of(line, clock, unit, table, offsets), *scales)
+            Event(kind, line, _step_of(line, clock, unit, table, offsets, steps), *scales)
             for kind, line, clock, *scales in self._events
         ]
         events += [
             Event("restarted", 0, start) for start, _ in offsets
         ]
-        averages = {name for name in table.rows.names() if name.startswith("average_")}
+        averages = {name for name in table.history.columns if name.startswith("average_")}
         running = self._running.get(table.format, set()) | averages
         return Log(
             history,
             tuple(sorted(events, key=lambda event: event.step)),
             table.format,
             unit,
-            tuple(name for name in table.rows.names() if name in running),
+            tuple(name for name in table.history.columns if name in running),
             tuple(self._unread),
             self._number,
             self._half,
@@ -558,10 +558,14 @@ class Reader:
 
 
 def _step_of(
-    line: int, clock: int, unit: str, table: Table, offsets: list[tuple[int, int]]
+    line: int,
+    clock: int,
+    unit: str,
+    table: Table,
+    offsets: list[tuple[int, int]],
+    steps: "array[int]",
 ) -> int:
     """The step during which something happened: the one after the last shown."""
-    steps = table.rows.steps
     if unit == "line":
         return line
     before = bisect.bisect_right(table.lines, line)
@@ -571,20 +575,13 @@ def _step_of(
     return clock + 1 + max((add for start, add in offsets if start <= last), default=0)
 
 
-def _with_steps(table: Table, steps: "list[int]"):
-    rows = table.rows
-    rows.steps = steps
-    return rows
-
-
 def _format_of(keys: tuple[str, ...]) -> str:
     return next(name for name, key in DICTIONARIES if not key or key in keys)
 
 
 def _worth(table: Table) -> tuple[int, int, bool]:
-    names = table.rows.names()
-    losses = [name for name in names if is_quantity(name)]
-    records = max((len(table.rows.packed(name)[0]) for name in losses), default=0)
+    losses = [name for name in table.history.columns if is_quantity(name)]
+    records = max((len(table.history.packed(n)[0]) for n in losses), default=0)
     return records, len(table), table.format != "plain_pairs"
 
 

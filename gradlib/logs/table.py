@@ -3,7 +3,7 @@
 import math
 from array import array
 
-from gradlib.rows import Rows
+from gradlib.history import History
 
 KNOWN = 0.8
 """Share of records with a step from which the log counts steps; below it, many
@@ -20,7 +20,7 @@ class Table:
 
     def __init__(self, format: str) -> None:  # noqa: A002
         self.format = format
-        self.rows = Rows()
+        self.history = History()
         self.shown = array("q")
         self.lines = array("q")
         self.batches_end_epochs: bool | None = None
@@ -55,7 +55,7 @@ class Table:
         """Add a record that no other line adds to."""
         if self._pending:
             self.flush()
-        self.rows.add(len(self.lines), names, values)  # type: ignore[arg-type]
+        self.history.extend(len(self.lines), names, values)
         self.lines.append(line)
         self.shown.append(step)
 
@@ -105,7 +105,9 @@ class Table:
         return steps, offsets
 
     def _epochs(self) -> list[int]:
-        rows, values = self.rows.packed("epoch")
+        if "epoch" not in self.history:
+            return []
+        rows, values = self.history.packed("epoch")
         if len(rows) != len(self.lines) or not all(map(float.is_integer, values)):
             return []
         return [int(value) for value in values]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from gradlib.errors import check_positive
+from gradlib.checks import check_positive
 from gradlib.plotting.style import INK, MUTED, PALETTE, as_array, axes_or_new
 
 # Smallest subnormal, smallest normal and largest number of float16, as exponents.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from gradlib.errors import check_choice
+from gradlib.checks import check_choice
 from gradlib.history import History
 from gradlib.plotting.style import INK, PALETTE, Array, as_array, axes_or_new
 

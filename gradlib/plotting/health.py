@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
-from gradlib.errors import check_list
+from gradlib.checks import check_list
 from gradlib.history import History
 from gradlib.plotting.layers import history_of, layers_of
 from gradlib.plotting.style import DEPTH, INK, Array, axes_or_new

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from gradlib.errors import check_list, check_positive
+from gradlib.checks import check_list, check_positive
 from gradlib.plotting.style import DARK_MARK, LIGHT_MARK, MUTED, as_array, axes_or_new
 
 # From vanishing (blue) over stable (white) to exploding (red).

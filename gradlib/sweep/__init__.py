@@ -1,6 +1,6 @@
 """Many small models at once: every scheme, learning rate and seed of a grid."""
 
 from gradlib.sweep.grid import build, sweep
-from gradlib.sweep.result import Member, Setting, SweepResult
+from gradlib.sweep.result import Run, Setting, SweepResult
 
-__all__ = ["Member", "Setting", "SweepResult", "build", "sweep"]
+__all__ = ["Run", "Setting", "SweepResult", "build", "sweep"]

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gradlib.activations import ActivationLike, get
-from gradlib.errors import check_count, check_function, check_limit, check_positive
-from gradlib.forward import LossFunction
-from gradlib.initialization import initialize_
-from gradlib.loop import Batch, groups_of_batches
-from gradlib.seeding import seeded
-from gradlib.sweep.result import Member, SweepResult
-from gradlib.sweep.runs import Runs
+from gradlib.activations import ActivationLike, as_activation
+from gradlib.checks import check_count, check_function, check_limit, check_positive
+from gradlib.clip import Clip, as_clipper
+from gradlib.initialization.schemes import initialize_
+from gradlib.state import seeded
+from gradlib.sweep.result import Run, SweepResult
+from gradlib.sweep.stacked import StackedRuns
+from gradlib.training.loop import Batch, LossFunction, groups_of_batches
 
 _WANTED = (
     "model: expected a function that makes a new model at each call, got {}. Write "
@@ -36,12 +36,12 @@ def sweep(
     steps: int | None = None,
     loss_fn: LossFunction = F.cross_entropy,
     momentum: float = 0.0,
-    max_norm: float | None = None,
+    clip: Clip | None = None,
     diverged_above: float | None = None,
 ) -> SweepResult:
     """Train a model with SGD for every scheme, learning rate and seed, all at once.
 
-    v <- momentum v + g min(1, max_norm / ||g||),  w <- w - lr v
+    v <- momentum v + g min(1, clip / ||g||),  w <- w - lr v
 
     Each run gives what `gradlib.fit` would give on its own, up to rounding: the
     weights of all runs are stacked, and `torch.func.vmap` makes one step of all of
@@ -62,7 +62,8 @@ def sweep(
         steps: Number of steps; by default one pass over ``batches``.
         loss_fn: (outputs, targets) -> mean loss, a scalar.
         momentum: Of SGD, in [0, 1).
-        max_norm: Bound of each run's gradient norm; None does not clip.
+        clip: Bound of each run's gradient norm; or a function, called with the
+            parameters of one run after the other, of which each run gets a copy.
         diverged_above: Largest sane loss, by default 1000 * max(first loss, 1) of
             each run; ``math.inf`` tests for finite numbers only.
 
@@ -82,42 +83,42 @@ def sweep(
         Setting(scheme='as made', lr=0.1)
     """
     check_positive(momentum, "momentum", zero_ok=True, below=1.0)
-    bound = math.inf if max_norm is None else check_positive(max_norm, "max_norm")
+    as_clipper(clip)
     check_limit(diverged_above, "diverged_above")
     check_function(loss_fn, "loss_fn")
     rates = [check_positive(lr, "lrs", zero_ok=True) for lr in _some(lrs, "lrs")]
     draws = [check_count(seed, "seeds", least=0) for seed in _some(seeds, "seeds")]
-    starts, activation = _labelled(schemes), get(activation)
+    starts, activation = _labelled(schemes), as_activation(activation)
     groups = groups_of_batches(batches, 1, steps)
-    members = tuple(Member(*parts) for parts in product(starts, rates, draws))
+    runs = tuple(Run(*parts) for parts in product(starts, rates, draws))
     models = {
         (label, seed): build(model, seed, start, activation=activation)
         for (label, start), seed in product(starts.items(), draws)
     }
     if len({id(made) for made in models.values()}) < len(models):
         raise ValueError(_WANTED.format("one that gives the same model again"))
-    runs = Runs(models, members)
+    going = StackedRuns(models, runs, momentum, clip)
     rows: list[Tensor] = []
-    diverged_at: list[int | None] = [None] * len(members)
+    diverged_at: list[int | None] = [None] * len(runs)
     for step, ((x, y),) in enumerate(groups):
-        losses, norms = runs.measure(x, y, loss_fn)
+        losses, norms = going.measure(x, y, loss_fn)
         if step == 0:
-            runs.limits = 1000.0 * losses.clamp(min=1.0)
+            going.limits = 1000.0 * losses.clamp(min=1.0)
             if diverged_above is not None:
-                runs.limits.fill_(diverged_above)
-        row = torch.full((2, len(members)), math.nan, dtype=torch.float64)
-        row[:, runs.index] = torch.stack([losses, norms]).to(row)
+                going.limits.fill_(diverged_above)
+        row = torch.full((2, len(runs)), math.nan, dtype=torch.float64)
+        row[:, going.index] = torch.stack([losses, norms]).to(row)
         rows.append(row)
-        sane = losses.isfinite() & norms.isfinite() & (losses <= runs.limits)
+        sane = losses.isfinite() & norms.isfinite() & (losses <= going.limits)
         if not sane.all():
-            for run in runs.index[~sane.cpu()].tolist():
+            for run in going.index[~sane.cpu()].tolist():
                 diverged_at[run] = step
-            runs.keep(sane.cpu())
-        if len(runs.index) == 0:
+            going.keep(sane.cpu())
+        if len(going.index) == 0:
             break
-        runs.step(momentum, bound)
+        going.step()
     curves, norm_curves = torch.stack(rows, dim=2)
-    return SweepResult(members, curves, norm_curves, tuple(diverged_at))
+    return SweepResult(runs, curves, norm_curves, tuple(diverged_at))
 
 
 def build(

@@ -1,7 +1,6 @@
 """What a sweep measured: loss curves by run, settings, the best one, a table."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradlib.history import History
+from gradlib.tables import text_table
 
 
 class Setting(NamedTuple):
@@ -19,7 +19,7 @@ class Setting(NamedTuple):
     lr: float
 
 
-class Member(NamedTuple):
+class Run(NamedTuple):
     """One run of a sweep."""
 
     scheme: str
@@ -32,21 +32,21 @@ class SweepResult:
     """What the runs of a sweep measured.
 
     Attributes:
-        members: The runs: all seeds of the first setting, then of the next.
-        losses: Training loss before each step, float64 of shape (member, step); NaN
+        runs: All seeds of the first setting, then of the next.
+        losses: Training loss before each step, float64 of shape (run, step); NaN
             after the step at which a run diverged.
         gradient_norms: L2 norm of each run's gradient before clipping, likewise.
         diverged_at: For each run the step at which it diverged, or None.
     """
 
-    members: tuple[Member, ...]
+    runs: tuple[Run, ...]
     losses: Tensor
     gradient_norms: Tensor
     diverged_at: tuple[int | None, ...]
 
     @property
     def diverged(self) -> Tensor:
-        """Whether each run diverged, bool of shape (member,)."""
+        """Whether each run diverged, bool of shape (run,)."""
         return torch.tensor([step is not None for step in self.diverged_at])
 
     @property
@@ -59,8 +59,8 @@ class SweepResult:
     def settings(self) -> dict[Setting, list[int]]:
         """For each setting the indices of its runs, one a seed."""
         found: dict[Setting, list[int]] = {}
-        for index, member in enumerate(self.members):
-            found.setdefault(Setting(member.scheme, member.lr), []).append(index)
+        for index, run in enumerate(self.runs):
+            found.setdefault(Setting(run.scheme, run.lr), []).append(index)
         return found
 
     def best(self) -> Setting:
@@ -75,39 +75,33 @@ class SweepResult:
         if not math.isfinite(means[best]):
             raise ValueError(
                 "best: expected a setting at which no seed diverged, found none. "
-                "Lower the learning rates, or give max_norm."
+                "Lower the learning rates, or give clip=1.0."
             )
         return best
 
-    def history(self, member: int) -> History:
+    def history(self, run: int) -> History:
         """One run, with the columns ``loss``, ``gradient_norm``, ``learning_rate``."""
-        last, rate = self.diverged_at[member], self.members[member].lr
+        last, rate = self.diverged_at[run], self.runs[run].lr
         end = self.losses.shape[1] if last is None else last + 1
         history = History(diverged_at=last)
         for step in range(end):
             history.append(
                 step,
-                loss=self.losses[member, step],
-                gradient_norm=self.gradient_norms[member, step],
+                loss=self.losses[run, step],
+                gradient_norm=self.gradient_norms[run, step],
                 learning_rate=rate,
             )
         return history
 
     def __repr__(self) -> str:
         """A row for each setting: final loss over the seeds that did not diverge."""
-        rows: list[Sequence[str]] = [
-            ("scheme", "lr", "final loss", "least", "most", "diverged")
-        ]
+        header = ["scheme", "lr", "final loss", "least", "most", "diverged"]
+        rows = []
         final = self.final_losses.tolist()
         for (scheme, lr), runs in self.settings.items():
             kept = [final[i] for i in runs if self.diverged_at[i] is None]
             numbers = [fmean(kept), min(kept), max(kept)] if kept else [math.nan] * 3
             texts = [f"{x:.4g}" if kept else "-" for x in numbers]
-            rows.append(
-                (scheme, f"{lr:.4g}", *texts, f"{len(runs) - len(kept)}/{len(runs)}")
-            )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
-            for row in rows
-        )
+            diverged = f"{len(runs) - len(kept)}/{len(runs)}"
+            rows.append([scheme, f"{lr:.4g}", *texts, diverged])
+        return text_table(header, rows, left=(0,))

@@ -39,7 +39,7 @@ from gradlib import (
     transformer,
     vision,
 )
-from gradlib.auditing import audit
+from gradlib.initialization import audit
 
 Drawn = dict[str, object]
 OPTIONAL_SEED = Kind(st.integers(0, 2**40), SEED.or_none().bad)

@@ -43,12 +43,10 @@ from gradlib import chapter, data, tasks
 from gradlib.clip import clip_norm_, normalize_
 from gradlib.diagnosis import diagnose, diagnose_history
 from gradlib.errors import DivergenceError
-from gradlib.evaluation import accuracy
 from gradlib.history import History
 from gradlib.monitor import GradientMonitor
-from gradlib.range_test import lr_range_test
 from gradlib.sweep import build, sweep
-from gradlib.training import fit
+from gradlib.training import accuracy, fit, lr_range_test
 
 NO_TRAINABLE = (*NO_MODEL, nn.ReLU())
 RATES = [0.0, 1e-6, 0.1, 10.0, 1e30]

@@ -1,0 +1,16 @@
+from .causes import CAUSES, Cause
+from .diagnose import diagnose
+from .diagnose_history import diagnose_history
+from .report import Finding, Report
+from .rules.table import RULES, Rule
+
+__all__ = [
+    "CAUSES",
+    "RULES",
+    "Cause",
+    "Finding",
+    "Report",
+    "Rule",
+    "diagnose",
+    "diagnose_history",
+]

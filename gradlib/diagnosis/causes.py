@@ -1,0 +1,125 @@
+"""The causes that a diagnosis can name: title, fix and chapter of each."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One thing that breaks training: its plain name, its cure, where to read on."""
+
+    title: str
+    fix: str
+    chapter: str
+
+
+CAUSES: dict[str, Cause] = {
+    "lr_too_high": Cause(
+        "the learning rate is too high",
+        "Divide the learning rate by 10, or find it with a learning rate range test.",
+        "schedulers",
+    ),
+    "init_too_large": Cause(
+        "some weights start far too large",
+        "Initialize the named parameter: nn.init.xavier_normal_(weight), or "
+        'nn.init.kaiming_normal_(weight, nonlinearity="relu") before a ReLU.',
+        "initialization",
+    ),
+    "vanishing": Cause(
+        "the gradient vanishes on its way to the first layers",
+        "Use nn.ReLU() between layers, with nn.init.kaiming_normal_(weight, "
+        'nonlinearity="relu").',
+        "activations",
+    ),
+    "saturated_activation": Cause(
+        "a sigmoid or tanh sits on its flat ends",
+        "Make what enters the activation smaller: smaller weights or biases before "
+        "it, scaled inputs, or normalization.",
+        "activations",
+    ),
+    "dead_relu": Cause(
+        "ReLU units never fire, so nothing before them gets a gradient",
+        "Use nn.Softplus() or nothing at the output; inside, nn.LeakyReLU(0.1), "
+        "nn.init.zeros_(bias) and He initialization.",
+        "activations",
+    ),
+    "recurrent_explosion": Cause(
+        "the same weights, applied at every step, blow the signal up",
+        "Use nn.GRU or nn.LSTM, shorten the sequence, or clip before each step: "
+        "nn.utils.clip_grad_norm_(model.parameters(), 1.0).",
+        "causes",
+    ),
+    "unnormalized_input": Cause(
+        "the inputs are far from mean 0 and variance 1",
+        "Standardize every input feature: x = (x - mean) / std (pixels: x / 255).",
+        "causes",
+    ),
+    "unscaled_target": Cause(
+        "the targets are far from mean 0 and variance 1",
+        "Train on y = (y - mean) / std, and predict model(x) * std + mean.",
+        "causes",
+    ),
+    "loss_numerics": Cause(
+        "an operation leaves the range where it is defined",
+        "Use the fused, stable form (cross entropy on logits, logsigmoid), and put "
+        "a small eps inside sqrt, log and divisions.",
+        "causes",
+    ),
+    "bad_data": Cause(
+        "some samples hold values that no model can fit",
+        "Look at the named batch; drop, impute or mask what is broken there, for "
+        "example with keep = x.isfinite().all(1).",
+        "field_guide",
+    ),
+    "missing_zero_grad": Cause(
+        "gradients of earlier steps are added to the new ones",
+        "Call optimizer.zero_grad() before every backward pass.",
+        "field_guide",
+    ),
+    "sum_reduction": Cause(
+        "the loss is a sum over the batch, so its gradient grows with the batch",
+        'Use reduction="mean", or divide the learning rate by the batch size.',
+        "causes",
+    ),
+    "deep_no_skip_or_norm": Cause(
+        "many layers in a row have neither normalization nor skip connections",
+        "Normalize after every layer (nn.LayerNorm, nn.BatchNorm2d), or add residual "
+        "connections: x = x + block(x).",
+        "regularization",
+    ),
+    "batchnorm_misuse": Cause(
+        "batch norm works with statistics that do not describe the data",
+        "Use a larger batch, or nn.GroupNorm, nn.LayerNorm or nn.InstanceNorm.",
+        "regularization",
+    ),
+    "fp16_overflow": Cause(
+        "values leave the range of float16",
+        "Use dtype=torch.bfloat16 or float32; in float16 keep float32 weights, "
+        "torch.amp.GradScaler and an eps of at least 1e-4.",
+        "field_guide",
+    ),
+    "clip_misplaced": Cause(
+        "clipping does not act on the gradient that the optimizer uses",
+        "loss.backward(); clip_grad_norm_(model.parameters(), bound); "
+        "optimizer.step(). With a scaler, scaler.unscale_(optimizer) before the clip.",
+        "clipping",
+    ),
+    "warmup_missing": Cause(
+        "the full learning rate comes before the network can bear it",
+        "Raise the learning rate over the first steps: "
+        "LambdaLR(optimizer, lambda step: min(1, (step + 1) / 500)).",
+        "schedulers",
+    ),
+    "optimizer_misconfigured": Cause(
+        "the optimizer does not update what it should, or not as it should",
+        "Build the optimizer from model.parameters() after the model is final, "
+        "and start from its default settings.",
+        "field_guide",
+    ),
+    "detached_graph": Cause(
+        "the graph is cut between the loss and these parameters",
+        "Remove no_grad(), .detach(), .item(), argmax or rounding from the path to "
+        "the loss (or pass the slope on: x + (x.round() - x).detach()).",
+        "field_guide",
+    ),
+    "healthy": Cause("nothing is broken", "Nothing to fix.", "field_guide"),
+}

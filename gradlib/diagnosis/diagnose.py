@@ -1,0 +1,101 @@
+"""Diagnose a training that can be run: watch it, try small changes, name the cause."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradlib.clip import Clip
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.report import Report
+from gradlib.diagnosis.rules.table import ask_rules
+from gradlib.diagnosis.training_setup import TrainingSetup
+
+
+def diagnose(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterable[Any],
+    *,
+    loss_fn: Callable[..., Tensor] | None = None,
+    loss: Callable[..., Tensor] | None = None,
+    step: Callable[..., Any] | None = None,
+    clip: Clip | None = None,
+    scheduler: Any = None,
+    max_steps: int | None = None,
+) -> Report:
+    """Train for some steps, watch, try small changes, and name the cause.
+
+    The training runs on the batches given. Rules look at the data, the layers, the
+    gradients and the order of calls; where they suspect something, a short run from
+    the same start with that one thing changed must cure the training. Afterwards
+    everything is as it was.
+
+    Args:
+        model: The model, in the mode in which it is trained.
+        optimizer: Its optimizer.
+        batches: Iterable of batches; ``(x, y)`` with ``loss_fn``. At most the first
+            100 (or ``max_steps``) are used.
+        loss_fn: Called as ``loss_fn(output, target)``.
+        loss: Called as ``loss(model, batch)``.
+        step: Called as ``step(batch)``; makes the whole update, returns the loss.
+            It can only be watched and scaled, so findings are less certain.
+        clip: A norm, or a callable on the list of parameters. With ``step``, the
+            norm that the owner believes to clip at.
+        scheduler: A scheduler, or a callable without arguments, run after updates.
+        max_steps: Length of the runs, in updates.
+
+    Returns:
+        A report; ``report.cause`` is ``"healthy"`` or a key of ``CAUSES``.
+
+    Raises:
+        ValueError: no batches, no parameters, not exactly one of the three ways to
+            train, or an update that raises for reasons other than illness.
+        TypeError: an argument of the wrong kind.
+
+    Example:
+        >>> import torch
+        >>> _ = torch.manual_seed(0)
+        >>> batches = [(100 + torch.randn(8, 3), torch.randn(8, 1)) for _ in range(9)]
+        >>> batches[4][0][2, 1] = float("nan")
+        >>> model = nn.Linear(3, 1)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> diagnose(model, sgd, batches, loss_fn=nn.MSELoss()).cause
+        'bad_data'
+    """
+    setup = TrainingSetup.checked(
+        model,
+        optimizer,
+        batches,
+        loss_fn=loss_fn,
+        loss=loss,
+        step=step,
+        clip=clip,
+        scheduler=scheduler,
+        max_steps=max_steps,
+    )
+    examination = Examination(setup)
+    try:
+        findings = ask_rules(examination)
+    finally:
+        examination.restore()
+    curve = examination.curve
+    watched = (
+        f"{len(curve.losses)} updates on {len(setup.batches)} batches; the loss went "
+        f"from {curve.start:.4g} to {curve.end:.4g}"
+    )
+    if curve.naive is not None:
+        watched += f" (a constant output reaches {curve.naive:.4g})"
+    if setup.step is not None:
+        watched += ". With step= the update could only be watched and scaled"
+    return Report(
+        tuple(findings),
+        watched + ".",
+        {
+            "updates": len(curve.losses),
+            "loss at the start": curve.start,
+            "loss at the end": curve.end,
+            "naive loss": curve.naive,
+        },
+    )

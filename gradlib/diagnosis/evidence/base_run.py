@@ -1,0 +1,166 @@
+"""The base run: train as the owner does, and write down what happens."""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gradlib.diagnosis.evidence.call_order import CallOrder
+from gradlib.diagnosis.evidence.loss_graph import LossGraph, read_graph
+from gradlib.diagnosis.evidence.update_trace import UpdateTrace
+from gradlib.diagnosis.training_setup import TrainingSetup
+from gradlib.hooks import Hooks
+from gradlib.measure.tensors import values_of
+
+LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
+BASE_SECONDS = 2.5
+DETACHED = "does not require grad"
+ONE_VALUE = "more than 1 value per channel"
+
+
+@dataclass
+class BaseRun:
+    """Everything the base run showed.
+
+    Args:
+        losses: Loss of every update.
+        norms: Per parameter, the norm of its gradient at every optimizer step;
+            -1 where it had none.
+        traces: Step -> the layers and activations base there.
+        graph: Facts about the first loss's graph.
+        calls: The order of events.
+        moved: Name of a parameter -> relative distance from its start.
+        failure: What the training raised, if that is a symptom.
+        cut_short: The run ended early because updates take long.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    norms: dict[str, list[float]] = field(default_factory=dict)
+    traces: dict[int, UpdateTrace] = field(default_factory=dict)
+    graph: LossGraph = field(default_factory=LossGraph)
+    calls: CallOrder | None = None
+    moved: dict[str, float] = field(default_factory=dict)
+    rates: list[float] = field(default_factory=list)
+    failure: str = ""
+    cut_short: bool = False
+
+    @property
+    def first(self) -> UpdateTrace:
+        """The look into the first update."""
+        return self.traces[min(self.traces)]
+
+    @property
+    def last(self) -> UpdateTrace:
+        """The look into the last finite update that was traced."""
+        finite = [
+            s
+            for s in self.traces
+            if s < len(self.losses) and math.isfinite(self.losses[s])
+        ]
+        return self.traces[max(finite, default=min(self.traces))]
+
+    @property
+    def broken_at(self) -> int | None:
+        """First step whose loss is not finite."""
+        bad = (s for s, loss in enumerate(self.losses) if not math.isfinite(loss))
+        return next(bad, None)
+
+
+def run_base(setup: TrainingSetup) -> BaseRun:
+    """Run the training and observe it; the caller restores the state."""
+    base = BaseRun()
+    names = dict(setup.model.named_parameters())
+    start = {name: p.detach().clone() for name, p in names.items()}
+    base.norms = {name: [] for name in names}
+    base.calls = CallOrder(setup.optimizer, setup.model)
+    looks = {round(share * (setup.steps - 1)) for share in LOOKS} | {1, 2}
+    clock = time.process_time()
+    with Hooks() as hooks, base.calls.watching(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hooks.keep(
+            setup.optimizer.register_step_pre_hook(
+                lambda *_: _record(base, names, setup)
+            )
+        )
+        for step in range(setup.steps):
+            if not _observed_update(setup, base, step, step in looks):
+                break
+            base.cut_short = time.process_time() - clock > BASE_SECONDS
+            if base.cut_short or _dead_end(base):
+                break
+    base.moved = {name: _distance(p, start[name]) for name, p in names.items()}
+    return base
+
+
+def _observed_update(
+    setup: TrainingSetup, base: BaseRun, step: int, look: bool
+) -> bool:
+    assert base.calls is not None
+    try:
+        if look:
+            trace = UpdateTrace(setup.model)
+            base.traces[step] = trace
+            with trace:
+                loss = setup.update(step)
+            if step == 0:
+                base.graph = read_graph(trace.loss)
+            trace.loss = None
+        else:
+            loss = setup.update(step)
+    except Exception as error:
+        if not is_symptom(error, base, setup):
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
+                f"{_way(setup)}: expected an update that runs, got "
+                f"{type(error).__name__} at batch {step}: {error}"
+            ) from error
+        base.failure = f"{type(error).__name__}: {error}"
+        if base.losses:
+            base.losses.append(math.nan)
+        return False
+    base.losses.append(loss)
+    base.calls.end_of_update()
+    return True
+
+
+def is_symptom(error: Exception, base: BaseRun, setup: TrainingSetup) -> bool:
+    """Whether an error is the training's illness rather than a wrong argument."""
+    text = str(error)
+    if DETACHED in text or ONE_VALUE in text:
+        return True
+    finite = all(bool(p.isfinite().all()) for p in setup.model.parameters())
+    lost = bool(base.losses) and not math.isfinite(base.losses[-1])
+    return not finite or lost or "nan" in text.lower() or "non-finite" in text.lower()
+
+
+def _way(setup: TrainingSetup) -> str:
+    ways = ("step", "loss", "loss_fn")
+    return next(name for name in ways if getattr(setup, name) is not None)
+
+
+def _record(
+    base: BaseRun, names: dict[str, torch.nn.Parameter], setup: TrainingSetup
+) -> None:
+    held = [(n, p.grad) for n, p in names.items() if p.grad is not None]
+    dense = [values_of(g) for _, g in held]
+    values = (
+        [float(v) for v in torch.stack([g.float().norm() for g in dense])]
+        if dense
+        else []
+    )
+    norms = dict(zip((n for n, _ in held), values, strict=True))
+    for name, column in base.norms.items():
+        column.append(norms.get(name, -1.0))
+    base.rates.append(max(float(g["lr"]) for g in setup.optimizer.param_groups))
+
+
+def _dead_end(base: BaseRun) -> bool:
+    return len(base.losses) >= 3 and not any(map(math.isfinite, base.losses[-3:]))
+
+
+def _distance(now: Tensor, start: Tensor) -> float:
+    scale = float(start.float().norm())
+    return float((now.detach().float() - start.float()).norm()) / (scale or 1.0)

@@ -1,0 +1,137 @@
+"""The naive loss: what a model that ignores its input would reach."""
+
+import math
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradlib.diagnosis.evidence.loss_curve import median
+from gradlib.diagnosis.nested import mapped, samples, tensors
+from gradlib.diagnosis.training_setup import TrainingSetup
+from gradlib.hooks import Hooks
+
+ENOUGH_SAMPLES = 64
+DESCENT_STEPS = 24
+KNOWN_LOSSES = ("Nll", "MseLoss", "SmoothL1", "HuberLoss", "BinaryCrossEntropy")
+
+
+class Constant:
+    """Replaces what a model puts out by constants, one per output feature.
+
+    The constants stay in the range of the outputs they replace: probabilities stay
+    probabilities, log probabilities stay log probabilities.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[Any, Tensor] = {}
+        self.calls = 0
+
+    def replace(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        """A forward hook: constants in the form of the output."""
+        self.calls += 1
+        position = [0]
+
+        def replaced(out: Tensor) -> Tensor:
+            position[0] += 1
+            if not out.is_floating_point() or out.ndim == 0:
+                return out.detach()
+            key = (position[0], tuple(out.shape[1:]))
+            if key not in self.values:
+                self.values[key] = torch.zeros(out.shape[1:]).requires_grad_()
+            return _in_range(self.values[key], out).to(out.dtype).expand_as(out)
+
+        return mapped(output, replaced)
+
+
+def _in_range(value: Tensor, out: Tensor) -> Tensor:
+    y = out.detach().float()
+    for dim in {1, y.ndim - 1} if y.ndim > 1 else set():
+        if y.shape[dim] < 2:
+            continue
+        if bool(((y.exp().sum(dim) - 1).abs() < 1e-3).all()):
+            return value.log_softmax(dim - 1)
+        if bool((y >= 0).all()) and bool(((y.sum(dim) - 1).abs() < 1e-3).all()):
+            return value.softmax(dim - 1)
+    inside = bool((y >= 0).all()) and bool((y <= 1).all())
+    return value.sigmoid() if inside and bool((y > 0).any()) else value
+
+
+def naive_loss(setup: TrainingSetup, operations: Counter[str]) -> float | None:
+    """Loss of the best constant output that is easy to find, or None.
+
+    Fits one constant per output feature: exactly for squared errors, by a few steps
+    of gradient descent otherwise. Needs ``loss_fn``, or a ``loss`` that calls the
+    model once and ends in an operation of torch whose minimum is known to be good.
+    """
+    if setup.step is not None:
+        return None
+    known = any(name.startswith(KNOWN_LOSSES) for name in operations)
+    if setup.loss is not None and not known:
+        return None
+    constant = Constant()
+    with Hooks() as hooks:
+        hooks.keep(setup.model.register_forward_hook(constant.replace))
+        try:
+            return _fitted(setup, constant, _some(setup))
+        except Exception:
+            return None
+
+
+def _some(setup: TrainingSetup) -> list[int]:
+    chosen: list[int] = []
+    count = 0
+    for index, batch in enumerate(setup.batches):
+        if len(chosen) >= 4 and (count >= ENOUGH_SAMPLES or len(chosen) >= 100):
+            break
+        if all(bool(t.isfinite().all()) for t in tensors(batch)):
+            chosen.append(index)
+            count += samples(batch)
+    return chosen
+
+
+def _fitted(
+    setup: TrainingSetup, constant: Constant, chosen: list[int]
+) -> float | None:
+    found = [_evaluate(setup, chosen)]
+    if setup.loss is not None and constant.calls != len(chosen):
+        return None
+    values = list(constant.values.values())
+    if not values:
+        return None
+    _newton(setup, chosen[:8], values)
+    found.append(_evaluate(setup, chosen))
+    if not found[1] <= found[0]:
+        with torch.no_grad():
+            for value in values:
+                value.zero_()
+    descent = torch.optim.Adam(values, lr=0.3)
+    for step in range(DESCENT_STEPS):
+        descent.zero_grad()
+        setup.compute(setup.batch(chosen[step % len(chosen)])).backward()  # type: ignore[no-untyped-call]
+        descent.step()
+    found.append(_evaluate(setup, chosen))
+    return min((loss for loss in found if math.isfinite(loss)), default=None)
+
+
+def _evaluate(setup: TrainingSetup, chosen: list[int]) -> float:
+    with torch.no_grad():
+        return median([float(setup.compute(setup.batch(i))) for i in chosen])
+
+
+def _newton(setup: TrainingSetup, chosen: list[int], values: list[Tensor]) -> None:
+    """One Newton step per feature, with the curvature from two gradients."""
+    slopes = []
+    for level in (0.0, 1.0):
+        for value in values:
+            value.data.fill_(level)
+            value.grad = None
+        for index in chosen:
+            setup.compute(setup.batch(index)).backward()  # type: ignore[no-untyped-call]
+        slopes.append([torch.zeros(()) if v.grad is None else v.grad for v in values])
+    for value, at_zero, at_one in zip(values, *slopes, strict=True):
+        curvature = at_one - at_zero
+        bent = curvature > 1e-9 * (1 + at_zero.abs())
+        step = torch.where(bent, -at_zero / torch.where(bent, curvature, 1.0), 0.0)
+        value.data.copy_(step.expand_as(value))

@@ -1,0 +1,198 @@
+"""Look into single updates: layers, activations and where values stop being finite."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gradlib.diagnosis.nested import tensors
+from gradlib.hooks import Hooks
+
+SQUASHING = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0)}
+FLAT = 0.01
+RECTIFYING = {"relu", "relu_", "relu6"}
+HALF = torch.float16
+ARITHMETIC = {"float", "to", "type", "double", "eq", "ne", "__eq__", "__ne__", "sub"}
+ARITHMETIC |= {"mul", "add", "__sub__", "__mul__", "__add__", "__rsub__", "__rmul__"}
+
+
+@dataclass
+class LayerStats:
+    """Statistics of what one module put out in one forward pass.
+
+    Args:
+        rms: Root mean square of the output.
+        largest: Largest magnitude.
+        spread: Standard deviation over the samples, relative to the rms.
+        calls: How often the module ran.
+    """
+
+    rms: float = 0.0
+    largest: float = 0.0
+    spread: float = 0.0
+    calls: int = 0
+
+
+@dataclass
+class ActivationStats:
+    """One use of an activation function, with the layer that feeds it.
+
+    Args:
+        function: Name of the function.
+        layer: Module with weights that ran last before it.
+        share: Dead units (rectifiers) or values on a flat end (squashing functions).
+    """
+
+    function: str
+    layer: str
+    share: float
+
+
+@dataclass
+class ForwardOrigin:
+    """Where the first value that is not finite was born in a forward pass."""
+
+    function: str
+    layer: str
+    largest_input: float
+    half: bool
+
+
+@dataclass(eq=False)
+class UpdateTrace(TorchFunctionMode):
+    """Record layers, activations, the loss and the first non-finite value.
+
+    A context manager around one update. Its hooks go when it exits.
+
+    Args:
+        model: The model to look into.
+        find_origin: Also look for the first non-finite value (slower).
+        hard: The result of an argmax was used as a number.
+        half: Where float16 values came up, and the largest of each place.
+    """
+
+    model: nn.Module
+    find_origin: bool = False
+    layers: dict[str, LayerStats] = field(default_factory=dict)
+    activations: list[ActivationStats] = field(default_factory=list)
+    origin: ForwardOrigin | None = None
+    loss: Tensor | None = None
+    hard: bool = False
+    half: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._stack: list[str] = []
+        self._last = ""
+        self._chosen: list[Any] = []
+        self._hooks = Hooks()
+
+    def __enter__(self) -> "UpdateTrace":
+        for name, module in self.model.named_modules():
+            weighted = any(True for _ in module.parameters(recurse=False))
+            self._hook(name, module, weighted)
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        super().__exit__(*details)  # type: ignore[no-untyped-call]
+        self._hooks.close()
+
+    def _hook(self, name: str, module: nn.Module, weighted: bool) -> None:
+        def enter(_module: nn.Module, _inputs: Any) -> None:
+            self._stack.append(name)
+
+        def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if self._stack and self._stack[-1] == name:
+                self._stack.pop()
+            if weighted:
+                self._last = name
+            if weighted or name == "":
+                self._measure(name, output)
+
+        self._hooks.keep(
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave),
+        )
+
+    def _measure(self, name: str, output: Any) -> None:
+        stats = self.layers.setdefault(name, LayerStats())
+        stats.calls += 1
+        with torch._C.DisableTorchFunction():
+            for value in tensors(output)[:1]:
+                if not value.is_floating_point() or value.numel() == 0:
+                    continue
+                x = value.detach().float()
+                rms = float(x.pow(2).mean().sqrt())
+                stats.rms = max(stats.rms, rms) if stats.calls > 1 else rms
+                stats.largest = max(stats.largest, float(x.abs().max()))
+                if x.ndim > 1 and x.shape[0] > 1:
+                    stats.spread = float(x.std(0).pow(2).mean().sqrt()) / (rms + 1e-30)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name == "backward" and args and isinstance(args[0], Tensor):
+            self.loss = args[0]
+        result = func(*args, **(kwargs or {}))
+        if name in SQUASHING or name in RECTIFYING:
+            self._activation(name, args, result)
+        if isinstance(result, Tensor) and result.dtype == HALF and result.numel():
+            self._note_half(result)
+        if (
+            self.find_origin
+            and self.origin is None
+            and name not in ("backward", "__get__")
+        ):
+            self._look(name, args, kwargs, result)
+        if name == "argmax" and torch.is_grad_enabled() and args[0].requires_grad:
+            self._chosen.append(result)
+        elif name in ARITHMETIC and any(a is c for a in args for c in self._chosen):
+            self.hard = True
+        return result
+
+    def _note_half(self, result: Tensor) -> None:
+        with torch._C.DisableTorchFunction():
+            largest = float(result.detach().abs().max())
+        largest = math.inf if math.isnan(largest) else largest
+        where = self._where()
+        self.half[where] = max(largest, self.half.get(where, 0.0))
+
+    def _where(self) -> str:
+        if not self._stack:
+            return "loss"
+        return self._stack[-1] or "(root)"
+
+    def _activation(self, name: str, args: Any, result: Any) -> None:
+        if not isinstance(result, Tensor) or result.numel() == 0:
+            return
+        with torch._C.DisableTorchFunction():
+            y = result.detach().float()
+            if name in RECTIFYING:
+                unit = 1 if y.ndim >= 4 else -1
+                units = (
+                    y.movedim(unit, 0).flatten(1) if y.ndim > 1 else y.reshape(1, -1)
+                )
+                share = float((units.amax(1) <= 0).float().mean())
+            else:
+                low, high = SQUASHING[name]
+                margin = FLAT * (high - low)
+                share = float(((y < low + margin) | (y > high - margin)).float().mean())
+        self.activations.append(ActivationStats(name, self._last, share))
+
+    def _look(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
+        with torch._C.DisableTorchFunction():
+            made = [t for t in tensors(result) if t.is_floating_point()]
+            if all(bool(t.isfinite().all()) for t in made):
+                return
+            given = [*tensors(list(args)), *tensors(kwargs or {})]
+            real = [t.detach() for t in given if t.is_floating_point() and t.numel()]
+            if not all(bool(t.isfinite().all()) for t in real):
+                return
+            largest = max((float(t.float().abs().max()) for t in real), default=0.0)
+            half = any(t.dtype == HALF for t in [*made, *real])
+            self.origin = ForwardOrigin(name, self._where(), largest, half)

@@ -1,0 +1,226 @@
+"""The examination: one training, what was observed, and short runs under treatments."""
+
+import math
+import time
+import warnings
+from functools import cached_property
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gradlib.diagnosis.evidence.base_run import BaseRun, run_base
+from gradlib.diagnosis.evidence.loss_curve import LossCurve
+from gradlib.diagnosis.evidence.naive_loss import naive_loss
+from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
+from gradlib.diagnosis.saved_state import SavedState
+from gradlib.diagnosis.training_setup import TrainingSetup, as_number
+from gradlib.diagnosis.treatments import Treatment, slower
+
+SECONDS = 9.0
+EXPLODED = 1e6
+NOT_RUN = LossCurve((math.nan,), None, False)
+
+
+class Examination:
+    """A training that rules can look at and try treatments on.
+
+    Everything is measured once and then remembered. After every run the state is
+    put back, so all runs start from the same point with the same random numbers.
+
+    Args:
+        setup: The training.
+    """
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        self.setup = setup
+        self.deadline = time.process_time() + SECONDS
+        ways = (setup.step, setup.loss, setup.loss_fn, setup.scheduler, setup.clip)
+        self.saved = SavedState([setup.model, setup.optimizer, *ways])
+        self._trials: dict[str, LossCurve] = {}
+
+    @cached_property
+    def naive(self) -> float | None:
+        """Loss of a model that ignores its input, if it can be known."""
+        try:
+            return naive_loss(self.setup, self.base.graph.operations)
+        finally:
+            self.restore()
+
+    def restore(self) -> None:
+        """Put model, optimizer and everything else back."""
+        self.saved.restore()
+
+    @cached_property
+    def base(self) -> BaseRun:
+        """The base run."""
+        try:
+            return run_base(self.setup)
+        finally:
+            self.restore()
+
+    @cached_property
+    def curve(self) -> LossCurve:
+        """The loss curve of the base run."""
+        finite = all(math.isfinite(m) for m in self.base.moved.values())
+        return LossCurve(
+            tuple(self.base.losses), self.naive, finite, self.untrained_losses
+        )
+
+    @cached_property
+    def untrained_losses(self) -> tuple[float, ...]:
+        """Losses of the untrained model on the batches of the base run."""
+        if self.setup.step is not None:
+            return self._run(slower(math.inf)).losses
+        try:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                computed = [
+                    self.setup.compute(self.setup.batch(step))
+                    for step in range(self.steps)
+                ]
+            return tuple(as_number(loss) for loss in computed)
+        except Exception:
+            return ()
+        finally:
+            self.restore()
+
+    @cached_property
+    def origin(self) -> NanOrigin:
+        """Where the first value that is not finite was born."""
+        try:
+            return find_nan_origin(self.setup, self.base, self.saved.restore)
+        finally:
+            self.restore()
+
+    @property
+    def steps(self) -> int:
+        """Length of a run: that of the base run where updates take long."""
+        return len(self.base.losses) if self.base.cut_short else self.setup.steps
+
+    @property
+    def is_ill(self) -> bool:
+        """Whether the loss curve calls for an explanation."""
+        if self.alternating:
+            return not math.isfinite(self.curve.end)
+        return bool(self.base.failure) or not self.curve.learns
+
+    @property
+    def alternating(self) -> bool:
+        """Several optimizers take turns, so no single loss has to fall."""
+        used = [
+            o
+            for o in self.optimizers
+            if any(p.requires_grad for g in o.param_groups for p in g["params"])
+        ]
+        known = {id(p) for p in self.setup.model.parameters()}
+        mine = [
+            o
+            for o in used
+            if any(id(p) in known for g in o.param_groups for p in g["params"])
+        ]
+        return self.setup.step is not None and len(mine) > 1
+
+    @property
+    def worth_a_look(self) -> bool:
+        """Whether the training is ill, or learns so little that a rule may look."""
+        if self.is_ill:
+            return True
+        return self.naive is not None and self.curve.score > 0.6
+
+    def run_under(
+        self, name: str, treatment: Treatment, *, rescaled: bool = False
+    ) -> LossCurve:
+        """The loss curve of a short run under a treatment (remembered by name)."""
+        if name not in self._trials:
+            self._trials[name] = self._run(treatment, rescaled=rescaled)
+        return self._trials[name]
+
+    def cures(self, name: str, treatment: Treatment, *, rescaled: bool = False) -> bool:
+        """Whether a treatment turns the illness into clear learning."""
+        treated = self.run_under(name, treatment, rescaled=rescaled)
+        if treated.exploded or not math.isfinite(treated.end):
+            return False
+        reference = (
+            treated.reference
+            if rescaled or self.naive is not None
+            else self.curve.start
+        )
+        value = 1 + (treated.end - reference) / max(abs(reference), 1e-12)
+        if self.curve.score > 10 and value < min(1.15, 0.1 * self.curve.score):
+            return True
+        if self.curve.score > EXPLODED and value < self.curve.score**0.5:
+            return True
+        if not (value < 0.92 and value < 1 - 3 * treated.noise):
+            return False
+        if not self.is_ill:
+            return value < 0.55 * self.curve.score
+        if self.curve.exploded:
+            return True
+        return value < 0.7 * self.curve.score or self.curve.score - value > 0.3
+
+    def compared(self, name: str) -> dict[str, float]:
+        """The end of the base run beside that of a run that was tried, as evidence."""
+        return {
+            "loss at the end": self.curve.end,
+            f"with {name}": self._trials[name].end,
+        }
+
+    def cured_by_gentler(self, name: str, treatment: Treatment) -> bool:
+        """Whether a gentler schedule cures, or keeps what the run lost again."""
+        if not self.is_ill and not self.curve.relapsed:
+            return False
+        cured = self.cures(name, treatment)
+        return cured and (self.is_ill or self._trials[name].end < 0.5 * self.curve.best)
+
+    def _run(self, treatment: Treatment, *, rescaled: bool = False) -> LossCurve:
+        if time.process_time() > self.deadline:
+            return NOT_RUN
+        losses: list[float] = []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                treated = treatment(self.setup)
+                naive = self.naive
+                if rescaled:
+                    naive = naive_loss(treated, self.base.graph.operations)
+                    self.restore()
+                    treated = treatment(self.setup)
+                for step in range(self.steps):
+                    losses.append(treated.update(step))
+                    if (
+                        not math.isfinite(losses[-1])
+                        or time.process_time() > self.deadline
+                    ):
+                        break
+                finite = all(
+                    bool(p.isfinite().all()) for p in self.setup.model.parameters()
+                )
+            still = (
+                ()
+                if rescaled or treated.batches is not self.setup.batches
+                else self.__dict__.get("untrained_losses", ())
+            )
+            return LossCurve(tuple(losses), naive, finite, still)
+        except Exception:
+            return NOT_RUN
+        finally:
+            self.restore()
+
+    @cached_property
+    def optimizers(self) -> list[Optimizer]:
+        """The optimizer, and others that the owner's update uses."""
+        found: list[Optimizer] = self.saved.objects(Optimizer)
+        return found
+
+    @cached_property
+    def held(self) -> set[int]:
+        """``id`` of every parameter that some optimizer holds."""
+        groups = [g for o in self.optimizers for g in o.param_groups]
+        return {id(p) for group in groups for p in group["params"]}
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Named parameters that want a gradient."""
+        named = self.setup.model.named_parameters()
+        return {name: p for name, p in named if p.requires_grad}

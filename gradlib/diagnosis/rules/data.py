@@ -1,0 +1,170 @@
+"""Rules about the data: broken values, inputs and targets out of scale."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from gradlib.diagnosis.evidence.feature_scale import off_scale
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.nested import tensors
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.treatments import both, new_tensor, reinitialized, scaled
+
+LARGE = 4.0
+SMALL = 0.02
+MOST_ROWS = 20_000
+FAR = 1000.0
+FILL = 1e6
+
+
+def broken_values(examination: Examination) -> Finding | None:
+    """Some inputs or targets are NaN or infinite."""
+    batches = examination.setup.batches
+    bad = [i for i, batch in enumerate(batches) if not _finite(batch)]
+    if not bad:
+        return None
+    counted = sum(int((~t.isfinite()).sum()) for i in bad for t in _floats(batches[i]))
+    return Finding(
+        "bad_data",
+        "data",
+        f"{len(bad)} of {len(batches)} batches hold NaN or infinite values, first at "
+        f"batch {bad[0]}.",
+        {"batches": len(bad), "first batch": bad[0], "values": counted},
+        0.98,
+    )
+
+
+def impossible_samples(examination: Examination) -> Finding | None:
+    """A few batches give a non-finite loss whatever the weights are."""
+    origin = examination.origin
+    if origin.step is None or origin.forward is None or origin.forward.half:
+        return None
+    if math.isfinite(origin.loss):
+        return None
+    batches = examination.setup.batches
+    weights = list(examination.parameters.values())
+    worlds = [lambda s: s, scaled(0.1, weights), reinitialized(1.0)]
+    here = origin.step % len(batches)
+    if any(_loss_in(examination, world, here) for world in worlds):
+        return None
+    others = [i for i in range(len(batches)) if i != here][:12]
+    fine = sum(_loss_in(examination, worlds[1], i) for i in others)
+    if fine < 0.6 * len(others) or not others:
+        return None
+    return Finding(
+        "bad_data",
+        "data",
+        f"Batch {here} gives a loss of {origin.loss} for three different sets of "
+        f"weights; {fine} of {len(others)} other batches do not.",
+        {"batch": here, "operation": origin.forward.function},
+        0.96,
+    )
+
+
+def _loss_in(examination: Examination, world: Any, index: int) -> bool:
+    """Whether the loss of one batch is finite after a change of the weights."""
+    try:
+        return math.isfinite(world(examination.setup).update(index))
+    except Exception:
+        return False
+    finally:
+        examination.restore()
+
+
+def outlying_samples(examination: Examination) -> Finding | None:
+    """A few batches hold values far outside all others, and leaving them out cures.
+
+    Values a million times the usual ones (fill values) need no cure as evidence.
+    """
+    batches = examination.setup.batches
+    if len(batches) < 8:
+        return None
+    peaks = [
+        max((float(t.abs().max()) for t in _floats(b)), default=0.0) for b in batches
+    ]
+    usual = sorted(peaks)[len(peaks) // 2]
+    far = [i for i, peak in enumerate(peaks) if peak > FAR * max(usual, 1e-12)]
+    if not far or len(far) > 0.2 * len(batches):
+        return None
+    filled = min(peaks[i] for i in far) > FILL * max(usual, 1e-12)
+    if not (examination.is_ill or filled):
+        return None
+    kept = [b for i, b in enumerate(batches) if i not in far]
+    name = "those batches left out"
+    cured = examination.cures(
+        name, lambda setup: replace(setup, batches=kept, max_steps=setup.steps)
+    )
+    if not (cured or filled):
+        return None
+    return Finding(
+        "bad_data",
+        "data",
+        f"{len(far)} of {len(batches)} batches hold values up to {max(peaks):.3g}, "
+        f"where {usual:.3g} is usual, first at batch {far[0]}.",
+        {"first batch": far[0], "batches": len(far), **examination.compared(name)},
+        0.92,
+    )
+
+
+def input_scale(examination: Examination) -> Finding | None:
+    """Inputs are far from mean 0 and variance 1, and standardizing them cures."""
+    if not examination.worth_a_look:
+        return None
+    index, features = off_scale(examination.setup.batches, 0)
+    if index is None or features is None:
+        return None
+    name = "standardized inputs"
+    if not examination.cures(name, new_tensor(index, features.standardize)):
+        return None
+    return Finding(
+        "unnormalized_input",
+        "data",
+        f"Input features reach a mean or standard deviation of {features.largest:.3g}; "
+        "with standardized inputs the same training learns.",
+        {
+            "largest mean or std": features.largest,
+            "ratio of feature scales": features.spread,
+            **examination.compared(name),
+        },
+        0.93,
+    )
+
+
+def target_scale(examination: Examination) -> Finding | None:
+    """Targets are far from mean 0 and variance 1, and scaling them cures."""
+    if not examination.worth_a_look:
+        return None
+    index, features = off_scale(examination.setup.batches, 1)
+    if index is None or features is None:
+        return None
+    treatments = {
+        "standardized targets": new_tensor(index, features.standardize),
+        "targets divided by their maximum": new_tensor(index, features.shrink),
+    }
+    inputs, entering = off_scale(examination.setup.batches, 0)
+    if inputs is not None and entering is not None:
+        treatments["standardized inputs and targets"] = both(
+            new_tensor(inputs, entering.standardize), treatments["standardized targets"]
+        )
+    cured = (n for n, t in treatments.items() if examination.cures(n, t, rescaled=True))
+    name = next(cured, None)
+    if name is None:
+        return None
+    return Finding(
+        "unscaled_target",
+        "data",
+        f"Targets reach a mean or standard deviation of {features.largest:.3g}; "
+        f"with {name} the same training learns.",
+        {"largest mean or std": features.largest, **examination.compared(name)},
+        0.94,
+    )
+
+
+def _floats(batch: Any) -> list[Tensor]:
+    return [t for t in tensors(batch) if t.is_floating_point() and t.numel()]
+
+
+def _finite(batch: Any) -> bool:
+    return all(bool(t.isfinite().all()) for t in _floats(batch))

@@ -1,0 +1,133 @@
+"""Rules about normalization: batch norm that misleads, and depth without any."""
+
+import math
+
+from torch import nn
+
+from gradlib.diagnosis.evidence.base_run import ONE_VALUE
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.nested import samples
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.training_setup import TrainingSetup
+from gradlib.diagnosis.treatments import LAYERS, Treatment, merged, normalized, skipping
+
+DEPTH_LAYERS = (*LAYERS, nn.Bilinear)
+DEEP = 8
+
+
+def lonely_batch_norm(examination: Examination) -> Finding | None:
+    """Batch norm in training mode sees one or two samples at a time; more cure."""
+    norms = [
+        name
+        for name, m in examination.setup.model.named_modules()
+        if "batchnorm" in type(m).__name__.lower() and m.training
+    ]
+    sizes = [samples(batch) for batch in examination.setup.batches]
+    size = sorted(sizes)[len(sizes) // 2]
+    if ONE_VALUE in examination.base.failure:
+        return Finding(
+            "batchnorm_misuse",
+            norms[0] if norms else "(root)",
+            "A batch has one value per channel: batch norm has no variance and raises.",
+            {"smallest batch": min(sizes), "batches": len(sizes)},
+            0.97,
+        )
+    if not norms or size > 2:
+        return None
+    if not examination.cures("batches of 32", merged(32)):
+        return None
+    return Finding(
+        "batchnorm_misuse",
+        norms[0],
+        f"Batch norm takes its statistics from batches of {size}; with larger batches "
+        "the same training learns.",
+        {
+            "batch size": size,
+            "batch norms": len(norms),
+            **examination.compared("batches of 32"),
+        },
+        0.96,
+    )
+
+
+def frozen_batch_norm(examination: Examination) -> Finding | None:
+    """Batch norm in evaluation mode uses statistics that do not fit the data."""
+    norms = {
+        name: m
+        for name, m in examination.setup.model.named_modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and not m.training
+    }
+    if not norms or not examination.is_ill:
+        return None
+
+    def training(setup: TrainingSetup) -> TrainingSetup:
+        for module in norms.values():
+            module.train()
+        return setup
+
+    name = "batch norm in training mode"
+    if not examination.cures(name, training):
+        return None
+    return Finding(
+        "batchnorm_misuse",
+        next(iter(norms)),
+        f"{len(norms)} batch norms use their stored statistics while training; "
+        f"with {name} the same training learns.",
+        {"batch norms": len(norms), **examination.compared(name)},
+        0.92,
+        fix="Call model.train() before training.",
+    )
+
+
+def plain_depth(examination: Examination) -> Finding | None:
+    """Many layers in a row, and normalizing each one cures."""
+    model = examination.setup.model
+    depth = sum(isinstance(m, DEPTH_LAYERS) for m in model.modules())
+    normed = sum("norm" in type(m).__name__.lower() for m in model.modules())
+    if not examination.is_ill or depth < DEEP or normed >= depth // 3:
+        return None
+    blocks = _blocks(model)
+    trials: dict[str, Treatment] = {"normalized layers": normalized}
+    if len(blocks) >= 4:
+        trials["normalized layers and skip connections"] = skipping(blocks)
+    if _squashing(examination):
+        return None
+    cure = next(
+        (name for name, t in trials.items() if examination.cures(name, t)), None
+    )
+    if cure is None:
+        return None
+    sizes = [s.rms for n, s in examination.base.first.layers.items() if n]
+    spreads = [s.spread for n, s in examination.base.first.layers.items() if n]
+    names = [n for n, m in model.named_modules() if isinstance(m, DEPTH_LAYERS)]
+    growing = len(sizes) > 1 and sizes[-1] > 30 * sizes[0]
+    inner = names[1:-1]
+    return Finding(
+        "deep_no_skip_or_norm",
+        inner[-1] if growing else inner[0],
+        f"{depth} layers follow each other without normalization; with {cure} the "
+        "same training learns.",
+        {
+            "layers": depth,
+            "output rms, first layer": sizes[0] if sizes else math.nan,
+            "output rms, last layer": sizes[-1] if sizes else math.nan,
+            "spread over samples, last layer": spreads[-1] if spreads else math.nan,
+            **examination.compared(cure),
+        },
+        0.88,
+    )
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """Members of the longest chain of modules, without those that hold no weights."""
+    chains = [
+        [m for m in chain if any(True for _ in m.parameters())]
+        for chain in model.modules()
+        if isinstance(chain, (nn.Sequential, nn.ModuleList))
+    ]
+    return max(chains, key=len, default=[])
+
+
+def _squashing(examination: Examination) -> bool:
+    used = [a.function for a in examination.base.first.activations]
+    return sum(f in ("sigmoid", "tanh") for f in used) > 1

@@ -1,0 +1,121 @@
+"""Rules about values that leave the range of numbers."""
+
+import math
+
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.treatments import in_float32
+
+EXPLODED = 1e6
+REMEDIES = {
+    "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
+    "F.log_softmax or cross entropy on logits.",
+    "sqrt": "torch.sqrt(x + 1e-8).",
+    "norm": "torch.sqrt(x.pow(2).sum(-1) + 1e-8) instead of the norm.",
+    "std": "torch.sqrt(x.var(-1, correction=0) + 1e-8) instead of std.",
+    "exp": "torch.exp(x.clamp(max=10)).",
+    "div": "a / (b + 1e-8); with torch.where, make the denominator safe before.",
+    "pow": "x.clamp_min(1e-8).pow(p).",
+}
+
+
+def softmax_twice(examination: Examination) -> Finding | None:
+    """The loss applies softmax (or sigmoid) to what already went through one."""
+    twice = examination.base.graph.twice
+    if not twice:
+        return None
+    stable = (
+        "cross_entropy" if twice == "Softmax" else "binary_cross_entropy_with_logits"
+    )
+    return Finding(
+        "loss_numerics",
+        "loss",
+        f"{twice} is applied twice: once in the model and again inside {stable}, "
+        "which flattens the gradient.",
+        {
+            "loss at the start": examination.curve.start,
+            "loss at the end": examination.curve.end,
+        },
+        0.95,
+        fix=f"Return logits from the model; {stable} expects them.",
+    )
+
+
+def half_overflow(examination: Examination) -> Finding | None:
+    """Values in float16 leave its range, and float32 cures."""
+    half = examination.base.first.half
+    forward = examination.origin.forward
+    used = half or (forward is not None and forward.half)
+    overflows = any(math.isinf(largest) for largest in half.values())
+    if not used or not (examination.worth_a_look or overflows):
+        return None
+    born = forward.layer if forward is not None and forward.half else ""
+    cured = examination.cures("float32", in_float32)
+    if not cured and (
+        not born or examination.run_under("float32", in_float32).exploded
+    ):
+        return None
+    widest = next((n for n, v in half.items() if math.isinf(v)), "")
+    widest = widest or max(half, key=lambda place: half[place], default="all")
+    layer = born or widest
+    return Finding(
+        "fp16_overflow",
+        layer,
+        "The training fails in float16 and runs in float32.",
+        {
+            "largest value in float16": half.get(layer, math.inf),
+            "limit": 65504.0,
+            **examination.compared("float32"),
+        },
+        0.95,
+    )
+
+
+def undefined_operation(examination: Examination) -> Finding | None:
+    """NaN or infinity is born from ordinary finite values."""
+    origin = examination.origin
+    if origin.step is None or not origin.layer or not origin.calm:
+        return None
+    forward = origin.forward
+    if forward is not None:
+        opaque = forward.function.startswith(("rnn_", "lstm", "gru"))
+        if forward.half or opaque or forward.largest_input > EXPLODED:
+            return None
+        return Finding(
+            "loss_numerics",
+            origin.layer,
+            f"At step {origin.step} {forward.function} turned finite values (at most "
+            f"{forward.largest_input:.3g}) into NaN or infinity.",
+            {
+                "step": origin.step,
+                "operation": forward.function,
+                "largest input": forward.largest_input,
+            },
+            0.93,
+            fix=_remedy(forward.function),
+        )
+    if not math.isfinite(origin.loss) or not examination.curve.exploded:
+        return None
+    slope = f": {origin.backward} has no finite slope there" if origin.backward else ""
+    return Finding(
+        "loss_numerics",
+        origin.layer,
+        f"At step {origin.step} the loss is finite ({origin.loss:.3g}), its gradient "
+        f"is not{slope}.",
+        {
+            "step": origin.step,
+            "backward operation": origin.backward or "unknown",
+            "loss": origin.loss,
+        },
+        0.92,
+        fix=_remedy(origin.backward),
+    )
+
+
+def _remedy(operation: str) -> str:
+    """The stable form of an operation; empty, and so the cause's, if not known."""
+    name = operation.lower().strip("_")
+    for part, remedy in REMEDIES.items():
+        if part in name and "softmax" not in name:
+            return f"Use {remedy}"
+    return ""

@@ -1,0 +1,223 @@
+"""Rules about the optimizer: rate, warm-up, reduction and the other settings."""
+
+import math
+
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.nested import mapped, samples, tensors
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.treatments import (
+    Treatment,
+    averaged,
+    optimizer_option,
+    slower,
+    unscheduled,
+    warmed,
+)
+
+FAINT = 1e-4
+
+
+def summed_loss(examination: Examination) -> Finding | None:
+    """The loss doubles with the batch, and dividing by the batch size cures."""
+    if not examination.is_ill or examination.setup.step is not None:
+        return None
+    ratio = _doubling(examination)
+    if not ratio > 1.6:
+        return None
+    batch = examination.setup.batches[0]
+    terms = {
+        "samples": samples(batch),
+        "values": max(samples(batch), tensors(batch)[-1].numel()),
+    }
+    for kind, count in terms.items():
+        name = f"the mean over {count} {kind}"
+        if examination.cures(name, averaged(count)):
+            return Finding(
+                "sum_reduction",
+                "loss",
+                f"The loss of a whole batch is {ratio:.3g} times the loss of its half; "
+                f"with {name} the same training learns.",
+                {"terms of the sum": count, **examination.compared(name)},
+                0.93,
+            )
+    return None
+
+
+def _doubling(examination: Examination) -> float:
+    """Loss of a batch over the mean loss of its two halves, without training."""
+    batch = examination.setup.batch(0)
+    size = samples(batch)
+    if size < 4:
+        return math.nan
+    half = size // 2
+
+    def part(start: int) -> float:
+        cut = mapped(
+            batch,
+            lambda t: t[start : start + half] if t.ndim and t.shape[0] == size else t,
+        )
+        examination.restore()
+        return float(examination.setup.compute(cut).detach())
+
+    try:
+        examination.restore()
+        whole = float(examination.setup.compute(batch).detach())
+        parts = (part(0) + part(half)) / 2
+        return whole / parts if parts else math.nan
+    except Exception:
+        return math.nan
+    finally:
+        examination.restore()
+
+
+def strange_option(examination: Examination) -> Finding | None:
+    """One option of the optimizer at its usual value cures."""
+    if not examination.worth_a_look:
+        return None
+    groups = examination.setup.optimizer.param_groups
+    trials: list[tuple[str, str, Treatment]] = []
+    if any(g.get("maximize") for g in groups):
+        trials.append(("maximize", "maximize=False", optimizer_option(maximize=False)))
+    if any(float(g.get("weight_decay") or 0) > 0 for g in groups):
+        trials.append(
+            ("weight_decay", "weight_decay=0", optimizer_option(weight_decay=0.0))
+        )
+    eps = [float(g["eps"]) for g in groups if "eps" in g]
+    if eps and max(eps) > 1e-6:
+        trials.append(("eps", "eps=1e-8", optimizer_option(eps=1e-8)))
+    if any(g["betas"][0] > 0.95 or g["betas"][1] < 0.9 for g in groups if "betas" in g):
+        trials.append(
+            ("betas", "betas=(0.9, 0.999)", optimizer_option(betas=(0.9, 0.999)))
+        )
+    if any(float(g.get("momentum") or 0) > 0.95 for g in groups):
+        trials.append(("momentum", "momentum=0.9", optimizer_option(momentum=0.9)))
+    for name, label, treatment in trials:
+        if examination.cures(label, treatment):
+            value = groups[0].get(name)
+            return Finding(
+                "optimizer_misconfigured",
+                "global",
+                f"The optimizer runs with {name} = {value}; with {label} the same "
+                "training learns.",
+                {name: str(value), **examination.compared(label)},
+                0.9,
+                fix=f"Start from {label}.",
+            )
+    return None
+
+
+def small_epsilon(examination: Examination) -> Finding | None:
+    """A larger epsilon of Adam cures where gradients are close to zero."""
+    groups = examination.setup.optimizer.param_groups
+    eps = [float(g["eps"]) for g in groups if "eps" in g]
+    if not examination.is_ill or not eps or max(eps) > 1e-5 or "betas" not in groups[0]:
+        return None
+    typical = _faintest(examination)
+    label = "eps=1e-4"
+    if not typical < FAINT or not examination.cures(label, optimizer_option(eps=1e-4)):
+        return None
+    gentle = examination.run_under("a learning rate 10 times smaller", slower(10.0))
+    if gentle.end < 0.5 * examination.run_under(label, optimizer_option(eps=1e-4)).end:
+        return None
+    return Finding(
+        "optimizer_misconfigured",
+        "global",
+        f"Gradients go down to {typical:.1g}, and Adam divides by sqrt(v) + "
+        f"{eps[0]:g}; with {label} the same training learns.",
+        {"eps": eps[0], "smallest gradient": typical, **examination.compared(label)},
+        0.87,
+        fix="Raise eps to 1e-4 or 1e-3.",
+    )
+
+
+def _faintest(examination: Examination) -> float:
+    """Root mean square gradient of the quietest step."""
+    columns = [examination.base.norms[name] for name in examination.parameters]
+    size = sum(p.numel() for p in examination.parameters.values())
+    steps = zip(*columns, strict=True)
+    norms = [math.hypot(*(max(0.0, n) for n in step)) for step in steps]
+    finite = [norm for norm in norms if math.isfinite(norm)]
+    return min(finite, default=math.inf) / math.sqrt(size)
+
+
+def tiny_steps(examination: Examination) -> Finding | None:
+    """Weights hardly move, and a learning rate 100 times larger cures."""
+    if not examination.is_ill or examination.curve.exploded:
+        return None
+    moved = [
+        m for n, m in examination.base.moved.items() if n in examination.parameters
+    ]
+    if not moved or max(moved) > 0.02:
+        return None
+    for factor in (100.0, 1e4, 1e6):
+        label = f"a learning rate {factor:g} times larger"
+        if examination.cures(label, slower(1 / factor)):
+            return Finding(
+                "optimizer_misconfigured",
+                "global",
+                f"The weights moved by at most {max(moved):.2g} of their size; "
+                f"with {label} the training learns.",
+                {"largest relative move": max(moved), **examination.compared(label)},
+                0.8,
+                fix="Raise the learning rate (and check what the scheduler sets).",
+            )
+    return None
+
+
+def missing_warmup(examination: Examination) -> Finding | None:
+    """An adaptive optimizer on a network with attention learns after a warm-up."""
+    used = examination.base.graph.operations
+    attention = any("Attention" in name for name in used) or (
+        used["Softmax"] and used["Bmm"]
+    )
+    adaptive = any("betas" in g for g in examination.setup.optimizer.param_groups)
+    if not attention or not adaptive:
+        return None
+    label = "a warm-up"
+    if not examination.cured_by_gentler(
+        label, warmed(max(4, int(0.6 * examination.setup.steps)))
+    ):
+        return None
+    return Finding(
+        "warmup_missing",
+        "global",
+        "At the full learning rate from the first step the training fails; with a "
+        "linear warm-up to the same rate it learns.",
+        {
+            "learning rate": examination.base.rates[0]
+            if examination.base.rates
+            else math.nan,
+            **examination.compared(label),
+        },
+        0.86,
+    )
+
+
+def fast_steps(examination: Examination) -> Finding | None:
+    """A smaller learning rate, and nothing more special, cures."""
+    rate = max(
+        (r for r in examination.base.rates if math.isfinite(r)), default=math.nan
+    )
+    for factor in (10.0, 100.0, 1000.0):
+        label = f"a learning rate {factor:g} times smaller"
+        if examination.cured_by_gentler(label, slower(factor)):
+            return Finding(
+                "lr_too_high",
+                "global",
+                f"With {label} the same training learns.",
+                {"largest learning rate": rate, **examination.compared(label)},
+                0.84 if factor < 100 else 0.8,
+                fix=f"Set lr={rate / factor:.2g} instead of {rate:.2g}; or look for "
+                "it with gradlib.lr_range_test.",
+            )
+    if examination.setup.scheduler is not None and examination.cured_by_gentler(
+        "no scheduler", unscheduled
+    ):
+        return Finding(
+            "optimizer_misconfigured",
+            "global",
+            "Without the scheduler the same training learns.",
+            examination.compared("no scheduler"),
+            0.75,
+        )
+    return None

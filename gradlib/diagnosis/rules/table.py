@@ -1,0 +1,88 @@
+"""The table of rules: what a contributor extends."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.rules import (
+    best_change,
+    data,
+    normalization,
+    numerics,
+    optimizer,
+    signal,
+    training_loop,
+    weights,
+)
+
+SURE = 0.86
+WATCHED_ONLY = 0.9
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A named question to a training, answered by a finding or by silence.
+
+    Args:
+        name: Short name, for logs and tests.
+        ask: Function of a :class:`Examination`; returns a finding or None.
+        guess: Asked only where no other rule has spoken.
+    """
+
+    name: str
+    ask: Callable[[Examination], Finding | None]
+    guess: bool = False
+
+
+RULES: list[Rule] = [
+    Rule("broken values in the data", data.broken_values),
+    Rule("broken weights", weights.broken_weights),
+    Rule("stale gradients", training_loop.stale_gradients),
+    Rule("clipping without effect", training_loop.clip_without_effect),
+    Rule("parameters without optimizer", training_loop.orphans),
+    Rule("cut graph", training_loop.cut_graph),
+    Rule("softmax twice", numerics.softmax_twice),
+    Rule("lonely batch norm", normalization.lonely_batch_norm),
+    Rule("frozen batch norm", normalization.frozen_batch_norm),
+    Rule("overflow in half precision", numerics.half_overflow),
+    Rule("impossible samples", data.impossible_samples),
+    Rule("undefined operation", numerics.undefined_operation),
+    Rule("outlying samples", data.outlying_samples),
+    Rule("summed loss", optimizer.summed_loss),
+    Rule("target scale", data.target_scale),
+    Rule("input scale", data.input_scale),
+    Rule("dead units", signal.dead_units),
+    Rule("flat ends", signal.flat_ends),
+    Rule("wide weights", weights.wide_weights),
+    Rule("recurrent growth", weights.recurrent_growth),
+    Rule("strange option", optimizer.strange_option),
+    Rule("missing warm-up", optimizer.missing_warmup),
+    Rule("plain depth", normalization.plain_depth),
+    Rule("vanishing signal", signal.vanishing_signal),
+    Rule("small epsilon", optimizer.small_epsilon),
+    Rule("fast steps", optimizer.fast_steps),
+    Rule("tiny steps", optimizer.tiny_steps),
+    Rule("best change", best_change.best_change, guess=True),
+]
+
+
+def ask_rules(examination: Examination) -> list[Finding]:
+    """Ask the rules in order until one is sure; sort what they said.
+
+    With ``step=`` the loss cannot be taken apart, so every confidence is lowered.
+    """
+    findings: list[Finding] = []
+    for rule in RULES:
+        if rule.guess and findings:
+            continue
+        finding = rule.ask(examination)
+        if finding is not None:
+            findings.append(finding)
+            if finding.confidence >= SURE:
+                break
+    if examination.setup.step is not None:
+        findings = [
+            replace(f, confidence=WATCHED_ONLY * f.confidence) for f in findings
+        ]
+    return sorted(findings, key=lambda f: f.confidence, reverse=True)

@@ -1,0 +1,239 @@
+"""Rules about the code around the model: zero, clip, step, graph, optimizer."""
+
+import math
+
+import torch
+
+from gradlib.diagnosis.evidence.base_run import DETACHED
+from gradlib.diagnosis.evidence.loss_curve import median
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.report import Finding, layer_of
+from gradlib.diagnosis.treatments import using
+
+
+def stale_gradients(examination: Examination) -> Finding | None:
+    """Gradients of earlier steps are still there when new ones arrive."""
+    calls = examination.base.calls
+    if examination.setup.step is None or calls is None or not calls.at_step:
+        return None
+    share = (calls.stale + calls.empty) / len(calls.at_step)
+    if share < 0.2:
+        return None
+    return Finding(
+        "missing_zero_grad",
+        "loop",
+        f"{calls.stale + calls.empty} of {len(calls.at_step)} optimizer steps used a "
+        "gradient that still held what an earlier step had used.",
+        {
+            "stale steps": calls.stale,
+            "cleared before the step": calls.empty,
+            "gradient norm, first step": calls.at_step[0],
+            "gradient norm, median": median(calls.at_step),
+        },
+        0.97,
+    )
+
+
+def clip_without_effect(examination: Examination) -> Finding | None:
+    """The optimizer does not use the clipped gradient."""
+    calls, bound = examination.base.calls, examination.setup.clip
+    if examination.setup.step is None or calls is None or len(calls.at_step) < 3:
+        return None
+    pairs = [
+        (used, left)
+        for used, left in calls.pairs
+        if math.isfinite(used) and left < 0.98 * used
+    ]
+    if len(pairs) >= max(2, 0.05 * len(calls.at_step)):
+        return _misplaced(
+            f"After {len(pairs)} optimizer steps the gradient shrank: it was clipped "
+            "when it had already been used.",
+            {"norm used by the step": pairs[0][0], "norm after it": pairs[0][1]},
+        )
+    if not isinstance(bound, (int, float)):
+        return None
+    over = [
+        used
+        for used, peak in zip(calls.at_step, calls.largest, strict=False)
+        if math.isfinite(used) and used > 1.05 * bound and peak > 1.05 * bound
+    ]
+    if len(over) >= max(2, 0.05 * len(calls.at_step)):
+        return _misplaced(
+            f"{len(over)} optimizer steps used a gradient longer than the clipping "
+            f"bound of {bound:g}.",
+            {"bound": bound, "largest norm used": max(over)},
+        )
+    finite = [used for used in calls.at_step if math.isfinite(used) and used > 0]
+    usual = median(finite)
+    same = [used for used in finite if abs(used - usual) < 0.01 * usual]
+    if len(same) > 0.6 * len(calls.at_step) and usual < 0.5 * bound:
+        return _misplaced(
+            f"The gradient that the optimizer used has the same norm {usual:.3g} at "
+            f"{len(same)} steps, far below the bound of {bound:g}: it was scaled "
+            "after clipping.",
+            {"bound": bound, "norm used": usual, "loss scale": bound / usual},
+        )
+    return None
+
+
+def _misplaced(symptom: str, evidence: dict[str, float]) -> Finding:
+    return Finding("clip_misplaced", "loop", symptom, dict(evidence), 0.95)
+
+
+def orphans(examination: Examination) -> Finding | None:
+    """Parameters get a gradient, but no optimizer holds them and they never move."""
+    base = examination.base
+    lost = [
+        name
+        for name, p in examination.parameters.items()
+        if id(p) not in examination.held
+        and base.moved[name] == 0
+        and (max(base.norms[name], default=-1) > 0 or not base.norms[name])
+    ]
+    if not lost:
+        return _foreign(examination)
+    trained = [
+        n for n, p in examination.parameters.items() if id(p) in examination.held
+    ]
+    known = {id(p) for p in examination.setup.model.parameters()}
+    strangers = sum(
+        id(p) not in known
+        for g in examination.setup.optimizer.param_groups
+        for p in g["params"]
+    )
+    evidence = {
+        "parameters left out": len(lost),
+        "trained": len(trained),
+        "strangers": strangers,
+    }
+    if not trained:
+        return Finding(
+            "optimizer_misconfigured",
+            "all",
+            "The optimizer holds none of the model's trainable parameters, so the "
+            "model never changes.",
+            evidence,
+            0.97,
+        )
+    order = list(base.first.layers)
+    late = max(
+        (order.index(layer_of(n)) for n in trained if layer_of(n) in order), default=-1
+    )
+    downstream = [
+        n for n in lost if layer_of(n) not in order or order.index(layer_of(n)) > late
+    ]
+    if not downstream and not (strangers or examination.is_ill):
+        return None
+    chosen = downstream or lost
+    return Finding(
+        "optimizer_misconfigured",
+        layer_of(chosen[0]),
+        f"{', '.join(lost[:4])} get gradients, but no optimizer holds them.",
+        evidence,
+        0.92 if downstream or strangers else 0.6,
+        fix="Add the missing parameters as a group of the optimizer (or freeze them "
+        "with requires_grad_(False) if that is meant).",
+    )
+
+
+def _foreign(examination: Examination) -> Finding | None:
+    known = {id(p) for p in examination.setup.model.parameters()} | examination.held
+    leaves = [p for p in examination.base.graph.leaves if id(p) not in known]
+    if not leaves or examination.setup.step is not None:
+        return None
+    shapes = ", ".join(str(tuple(p.shape)) for p in leaves[:3])
+    return Finding(
+        "optimizer_misconfigured",
+        "(root)",
+        f"The loss depends on {len(leaves)} parameters (shapes {shapes}) that the "
+        "model does not register and no optimizer holds.",
+        {"unregistered parameters": len(leaves)},
+        0.9,
+        fix="Register the modules: nn.ModuleList instead of a Python list.",
+    )
+
+
+def cut_graph(examination: Examination) -> Finding | None:
+    """Parameters in the optimizer, used in the forward pass, never get a gradient."""
+    base = examination.base
+    if DETACHED in base.failure:
+        return Finding(
+            "detached_graph",
+            "loss",
+            "No parameter leads to the loss through the graph: backward raises.",
+            {"error": base.failure[:80]},
+            0.96,
+        )
+    if not any(base.norms.values()):
+        return None
+    silent = [
+        name
+        for name, p in examination.parameters.items()
+        if id(p) in examination.held
+        and base.norms[name]
+        and max(base.norms[name]) <= 0
+        and all(math.isfinite(v) for v in base.norms[name])
+        and _used(examination, name)
+        and (base.moved[name] == 0 or max(base.norms[name]) == 0)
+    ]
+    none = [name for name in silent if max(base.norms[name]) < 0]
+    rounding = base.graph.rounding
+    if none:
+        chosen, why = none, "has no path to the loss"
+    elif rounding and silent:
+        chosen, why = (
+            silent,
+            f"passes through {rounding[0].lower()}, whose slope is zero",
+        )
+    else:
+        return hard_values(examination)
+    return Finding(
+        "detached_graph",
+        layer_of(chosen[0]),
+        f"{', '.join(chosen[:4])} never got a gradient: the output {why}.",
+        {
+            "parameters without gradient": len(chosen),
+            "of": len(examination.parameters),
+            "steps": len(base.losses),
+        },
+        0.94,
+    )
+
+
+def hard_values(examination: Examination) -> Finding | None:
+    """The loss depends on the result of an argmax or a rounding that has no slope."""
+    graph, trace = examination.base.graph, examination.base.first
+    steep = [name for name in graph.rounding if name in ("Round", "Ceil", "Trunc")]
+    name = steep[0].lower() if steep else ""
+    if not name and trace.hard and _matters(examination):
+        name = "argmax"
+    if not name:
+        return None
+    return Finding(
+        "detached_graph",
+        "loss",
+        f"A part of the loss is computed from the result of {name}, through which no "
+        "gradient flows.",
+        {"operation": name},
+        0.9,
+    )
+
+
+def _matters(examination: Examination) -> bool:
+    """Whether the loss changes when every argmax gives another answer."""
+    shifted = using(argmax=lambda x, *a, **k: torch.argmin(x, *a, **k))
+    try:
+        usual = examination.setup.update(0)
+        examination.restore()
+        other = shifted(examination.setup).update(0)
+    except Exception:
+        return False
+    finally:
+        examination.restore()
+    return math.isfinite(usual) and abs(usual - other) > 1e-6 * abs(usual)
+
+
+def _used(examination: Examination, name: str) -> bool:
+    """Whether the layer of a parameter took part in the first forward pass."""
+    layer = layer_of(name)
+    return "." not in name or layer in examination.base.first.layers

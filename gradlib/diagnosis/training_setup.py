@@ -1,0 +1,200 @@
+"""The training under examination: one object that can make an update."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradlib.checks import check_model
+from gradlib.clip import Clip, as_clipper
+from gradlib.diagnosis.nested import copied, tensors
+from gradlib.diagnosis.saved_state import unchanged_random_state
+
+WATCHED_STEPS = 100
+FEWEST_STEPS = 30
+
+Context = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A model, its data and the way it is trained.
+
+    Exactly one of ``loss_fn``, ``loss`` and ``step`` is set. The last three fields
+    belong to treatments: ``loss_factor`` scales the loss before the backward pass
+    (not what is reported), ``before`` runs before every update, ``contexts`` are
+    entered around it.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    batches: list[Any]
+    loss_fn: Callable[..., Tensor] | None = None
+    loss: Callable[..., Tensor] | None = None
+    step: Callable[..., Any] | None = None
+    clip: Clip | None = None
+    scheduler: Any = None
+    max_steps: int | None = None
+    loss_factor: float = 1.0
+    before: tuple[Callable[[], None], ...] = ()
+    contexts: tuple[Context, ...] = ()
+
+    @classmethod
+    def checked(
+        cls,
+        model: nn.Module,
+        optimizer: Optimizer,
+        batches: Iterable[Any],
+        *,
+        loss_fn: Callable[..., Tensor] | None,
+        loss: Callable[..., Tensor] | None,
+        step: Callable[..., Any] | None,
+        clip: Clip | None,
+        scheduler: Any,
+        max_steps: int | None,
+    ) -> "TrainingSetup":
+        """Check the arguments of :func:`gradlib.diagnose` and bundle them."""
+        check_model(model)
+        if not any(True for _ in model.parameters()):
+            raise ValueError(
+                "model: expected at least one parameter, got none to train"
+            )
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}"
+            )
+        ways = {"loss_fn": loss_fn, "loss": loss, "step": step}
+        given = [name for name, way in ways.items() if way is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "loss_fn, loss, step: expected exactly one of the three, got "
+                f"{' and '.join(given) or 'none'}"
+            )
+        if not callable(ways[given[0]]):
+            raise TypeError(f"{given[0]}: expected a callable, got {ways[given[0]]!r}")
+        if scheduler is not None and not callable(
+            getattr(scheduler, "step", scheduler)
+        ):
+            raise TypeError(f"scheduler: expected a callable, got {type(scheduler)}")
+        as_clipper(clip)
+        if max_steps is not None and (not isinstance(max_steps, int) or max_steps < 1):
+            raise ValueError(
+                f"max_steps: expected a whole number >= 1, got {max_steps!r}"
+            )
+        kept = _collect(batches, max_steps or WATCHED_STEPS)
+        if loss_fn is not None:
+            _check_pairs(kept)
+        return cls(
+            model, optimizer, kept, loss_fn, loss, step, clip, scheduler, max_steps
+        )
+
+    @property
+    def steps(self) -> int:
+        """How many updates to make: one pass, at least a few, at most a hundred."""
+        if self.max_steps is not None:
+            return self.max_steps
+        return min(max(len(self.batches), FEWEST_STEPS), WATCHED_STEPS)
+
+    def batch(self, step: int) -> Any:
+        """A copy of the batch of this step, so that an update may change it."""
+        return copied(self.batches[step % len(self.batches)])
+
+    def output(self, x: Any) -> Any:
+        """Call the model on one input, whatever its structure."""
+        if isinstance(x, Mapping):
+            return self.model(**x)
+        if isinstance(x, (tuple, list)) and _positional(self.model) > 1:
+            return self.model(*x)
+        return self.model(x)
+
+    def compute(self, batch: Any) -> Tensor:
+        """The loss of one batch; not available with ``step``."""
+        if self.loss is not None:
+            return self.loss(self.model, batch)
+        assert self.loss_fn is not None
+        return self.loss_fn(self.output(batch[0]), batch[1])
+
+    def update(self, step: int) -> float:
+        """Make one update and return its loss."""
+        batch = self.batch(step)
+        with ExitStack() as stack:
+            for context in self.contexts:
+                stack.enter_context(context())
+            for prepare in self.before:
+                prepare()
+            loss = self._step(batch)
+            if self.scheduler is not None:
+                getattr(self.scheduler, "step", self.scheduler)()
+        return as_number(loss)
+
+    def _step(self, batch: Any) -> Any:
+        if self.step is not None:
+            return self.step(batch)
+        self.optimizer.zero_grad()
+        loss = self.compute(batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise TypeError(
+                "loss: expected a tensor with one value, got "
+                f"{tuple(loss.shape) if isinstance(loss, Tensor) else type(loss)}; "
+                "reduce the loss to one number"
+            )
+        (loss * self.loss_factor).backward()  # type: ignore[no-untyped-call]
+        clipper = as_clipper(self.clip, error_if_nonfinite=False)
+        if clipper is not None:
+            clipper(list(self.model.parameters()))
+        self.optimizer.step()
+        return loss
+
+
+def _collect(batches: Iterable[Any], most: int) -> list[Any]:
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches: expected an iterable of (x, y), got {type(batches)}")
+    with unchanged_random_state():
+        kept = list(islice(batches, most))
+    if not kept:
+        raise ValueError("batches: expected at least one batch, got none")
+    for index, batch in enumerate(kept):
+        if any(t.ndim and not len(t) for t in tensors(batch)[:1]):
+            raise ValueError(
+                f"batches: expected samples in every batch, got an empty one at "
+                f"position {index}; leave it out (drop_last=True in a DataLoader)"
+            )
+    return kept
+
+
+def _check_pairs(batches: Sequence[Any]) -> None:
+    for index, batch in enumerate(batches):
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+            raise ValueError(
+                f"batches: expected pairs (x, y) with loss_fn, got {type(batch)} at "
+                f"position {index}; use loss=lambda model, batch: ... instead"
+            )
+
+
+def _positional(model: nn.Module) -> int:
+    parameters = inspect.signature(model.forward).parameters.values()
+    return sum(
+        p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
+    )
+
+
+def as_number(loss: Any) -> float:
+    """The loss as a float, whatever an update returned."""
+    if isinstance(loss, Mapping) and "loss" in loss:
+        loss = loss["loss"]
+    if isinstance(loss, (tuple, list)) and loss:
+        loss = loss[0]
+    if isinstance(loss, Tensor):
+        return float(loss.detach().float().mean())
+    try:
+        return float(loss)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"step: expected it to return the loss, got {type(loss).__name__}; "
+            "return loss at its end"
+        ) from None

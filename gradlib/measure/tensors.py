@@ -1,0 +1,120 @@
+"""Norms of tensors, whether they are finite, and reading numbers from a device.
+
+Norms of half precision are taken in float32. The square of a number above 1e19 does
+not fit float32: where that makes the norm of finite tensors infinite, it is taken
+again in float64.
+"""
+
+import math
+from operator import attrgetter
+
+import torch
+from torch import Tensor
+
+HALF_TYPES = (torch.float16, torch.bfloat16)
+EXACT_IN_FLOAT32 = 1e-16
+"""A norm above this is exact in float32: the squares of what matters in it do not
+fall below the smallest normal number, 1.2e-38. Below it, it is taken in float64."""
+
+KINDS = ("", "inf", "nan")
+"""What a tensor holds, by the code of `nonfinite_code`."""
+
+_IS_CPU = attrgetter("is_cpu")
+_DTYPE = attrgetter("dtype")
+
+
+def values_of(tensor: Tensor) -> Tensor:
+    """The values of a tensor, of a sparse one those that it stores; without a graph.
+
+    Values that a sparse tensor stores for the same index are summed: its norm is
+    then that of the dense tensor.
+
+    Example:
+        >>> embedding = torch.nn.Embedding(5, 1, sparse=True)
+        >>> embedding(torch.tensor([3, 3])).sum().backward()
+        >>> values_of(embedding.weight.grad)
+        tensor([[2.]])
+    """
+    tensor = tensor.detach()
+    return tensor if tensor.layout is torch.strided else tensor.coalesce().values()
+
+
+def numbers_of(scalars: list[Tensor]) -> list[float]:
+    """The numbers of scalar tensors, in at most one read of a device.
+
+    On the CPU a read waits for nothing, and costs less than to stack the scalars.
+    """
+    if all(map(_IS_CPU, scalars)):
+        return [scalar.item() for scalar in scalars]
+    numbers: list[float] = torch.stack(on_one_device(scalars)).tolist()
+    return numbers
+
+
+def norms_of(
+    tensors: list[Tensor], order: float = 2.0, dtype: torch.dtype | None = None
+) -> list[Tensor]:
+    """Norm of each tensor, as scalar tensors."""
+    if not tensors:
+        return []
+    if order == math.inf:
+        tensors = [t if t.numel() else t.new_zeros(1) for t in tensors]
+    return list(torch._foreach_norm(tensors, order, dtype=dtype or norm_dtype(tensors)))
+
+
+def ratios_of(sizes: list[float], wholes: list[float]) -> list[float]:
+    """Each size over its whole; infinite where only the whole is 0, and 0 / 0 is 0.
+
+    Example:
+        >>> ratios_of([1.0, 1.0, 0.0], [4.0, 0.0, 0.0])
+        [0.25, inf, 0.0]
+    """
+    return [
+        size / whole if whole else (math.inf if size else 0.0)
+        for size, whole in zip(sizes, wholes, strict=True)
+    ]
+
+
+def joint_norm(norms: list[Tensor], order: float = 2.0) -> Tensor:
+    """Norm of the whole, from the norms of its parts; on the device of the first."""
+    near = on_one_device(norms)
+    of_units = any(norm.ndim for norm in near)
+    together = (
+        torch.cat([norm.view(-1) for norm in near]) if of_units else torch.stack(near)
+    )
+    total: Tensor = torch.linalg.vector_norm(together, order)
+    return total
+
+
+def norm_dtype(tensors: list[Tensor]) -> torch.dtype | None:
+    """The type in which to take norms, where it is not that of the tensors."""
+    types = set(map(_DTYPE, tensors))
+    if types.isdisjoint(HALF_TYPES):
+        return None
+    return torch.float64 if torch.float64 in types else torch.float32
+
+
+def on_one_device(tensors: list[Tensor]) -> list[Tensor]:
+    """The tensors on the device of the first."""
+    if len({t.get_device() for t in tensors}) < 2:
+        return tensors
+    return [t.to(tensors[0].device) for t in tensors]
+
+
+def kind_of(tensor: Tensor) -> str:
+    """``"nan"`` if a tensor holds NaN, else ``"inf"`` if infinity, else ``""``.
+
+    Example:
+        >>> kind_of(torch.tensor([1.0, float("inf")]))
+        'inf'
+    """
+    return KINDS[int(nonfinite_code(tensor))]
+
+
+def nonfinite_code(tensor: Tensor, mask: bool = False) -> Tensor:
+    """2 if there is NaN, else 1 if there is infinity, else 0; on the device.
+
+    In a mask, negative infinity is fine.
+    """
+    values = values_of(tensor)
+    infinite = values.isposinf() if mask else values.isinf()
+    return torch.maximum(2 * values.isnan().any().byte(), infinite.any().byte())

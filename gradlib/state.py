@@ -1,0 +1,99 @@
+"""Put back what an experiment changes: modes, buffers, gradients, random numbers."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradlib.checks import check_count
+
+
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
+    """All parameters of an optimizer, group after group."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+@contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """Let torch draw on the CPU from ``seed``, then restore its random state.
+
+    Args:
+        seed: A whole number >= 0, or None to change nothing.
+
+    Raises:
+        TypeError: ``seed`` is not a whole number.
+        ValueError: ``seed`` is negative.
+
+    Example:
+        >>> with seeded(0):
+        ...     first = torch.rand(2)
+        >>> with seeded(0):
+        ...     torch.equal(first, torch.rand(2))
+        True
+    """
+    if seed is None:
+        yield
+        return
+    seed = check_count(seed, "seed", least=0)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Put every module back into training or evaluation mode at the end."""
+    before = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+@contextmanager
+def unchanged(model: nn.Module, optimizer: Optimizer | None = None) -> Iterator[None]:
+    """Put a model back at the end: gradients, buffers, modes, torch's random state.
+
+    Inside, gradients are None. Parameters are put back only together with the
+    optimizer that may step them; without one, they may be drawn anew.
+
+    Args:
+        model: Any module.
+        optimizer: Its optimizer; its state, rates and parameters are put back too.
+
+    Example:
+        >>> model = nn.BatchNorm1d(2)
+        >>> with unchanged(model):
+        ...     model(torch.randn(4, 2)).sum().backward()
+        >>> model.weight.grad, int(model.num_batches_tracked)
+        (None, 0)
+    """
+    parameters = list(model.parameters())
+    kept: list[Tensor] = list(model.buffers())
+    if optimizer is not None:
+        parameters = list({*parameters, *parameters_of(optimizer)})
+        kept += parameters
+        state = copy.deepcopy(optimizer.state_dict())
+    copies = [tensor.detach().clone() for tensor in kept]
+    gradients = [(p, p.grad) for p in parameters]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    devices = sorted({p.get_device() for p in parameters if p.is_cuda})
+    with torch.random.fork_rng(devices), kept_modes(model):
+        try:
+            for p in parameters:
+                p.grad = None
+            yield
+        finally:
+            for p, gradient in gradients:
+                p.grad = gradient
+            for module, before in buffers:
+                module._buffers.update(before)
+            with torch.no_grad():
+                for tensor, value in zip(kept, copies, strict=True):
+                    tensor.copy_(value)
+            if optimizer is not None:
+                optimizer.load_state_dict(state)

@@ -1,0 +1,84 @@
+"""What theory says of signals and gradients, in closed form or by quadrature.
+
+- mean field: what wide layers do to the variance of signals and gradients;
+- the critical line between vanishing and exploding gradients;
+- growth through whole architectures: norms, residual branches, finite width, cells;
+- stability of training: learning rates, Adam's spikes, weight decay, gradient noise;
+- spectra of Jacobians, and the limits of half precision.
+"""
+
+from gradlib.theory.architectures import (
+    LogNormMoments,
+    batch_norm_growth,
+    batch_norm_residual_growth,
+    cell_growth,
+    finite_width_moments,
+    residual_growth,
+)
+from gradlib.theory.critical_line import CriticalPoint, critical_line, critical_sigma_w2
+from gradlib.theory.mean_field import (
+    FixedPoint,
+    chi,
+    depth_scale,
+    fixed_point,
+    variance_map,
+)
+from gradlib.theory.precision import (
+    flush_threshold,
+    flushed_fraction,
+    overflow_fraction,
+    overflow_threshold,
+    skip_rate,
+)
+from gradlib.theory.spectrum import (
+    jacobian_bound,
+    singular_value_variance,
+    spectral_radius,
+)
+from gradlib.theory.stability import (
+    GradientNoise,
+    SpikePeak,
+    adam_spike,
+    adam_spike_peak,
+    gradient_noise,
+    max_learning_rate,
+    max_sharpness,
+    noise_floor,
+    squared_gradient_norm,
+    weight_decay_equilibrium,
+)
+
+__all__ = [
+    "CriticalPoint",
+    "FixedPoint",
+    "GradientNoise",
+    "LogNormMoments",
+    "SpikePeak",
+    "adam_spike",
+    "adam_spike_peak",
+    "batch_norm_growth",
+    "batch_norm_residual_growth",
+    "cell_growth",
+    "chi",
+    "critical_line",
+    "critical_sigma_w2",
+    "depth_scale",
+    "finite_width_moments",
+    "fixed_point",
+    "flush_threshold",
+    "flushed_fraction",
+    "gradient_noise",
+    "jacobian_bound",
+    "max_learning_rate",
+    "max_sharpness",
+    "noise_floor",
+    "overflow_fraction",
+    "overflow_threshold",
+    "residual_growth",
+    "singular_value_variance",
+    "skip_rate",
+    "spectral_radius",
+    "squared_gradient_norm",
+    "variance_map",
+    "weight_decay_equilibrium",
+]

@@ -1,0 +1,290 @@
+"""The parts of a training loop: batches in groups, backward, optimizer, modes."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from gradlib.checks import (
+    check_count,
+    check_function,
+    check_model,
+    check_positive,
+    check_type,
+)
+from gradlib.errors import explained
+from gradlib.state import parameters_of
+
+Batch = Sequence[Any]
+LossFunction = Callable[[Any, Any], Tensor]
+OptimizerSource = Optimizer | Callable[..., Optimizer] | None
+
+
+class Scheduler(Protocol):
+    """What a loop asks of a schedule."""
+
+    def step(self) -> Any:
+        """Set the learning rate of the next step."""
+
+
+def groups_of_batches(
+    batches: Iterable[Batch], size: int = 1, steps: int | None = None
+) -> Iterator[list[Batch]]:
+    """Lists of ``size`` batches, one list a step.
+
+    Args:
+        batches: Pairs (inputs, targets).
+        size: Batches in a group. Without ``steps`` the last group may be smaller.
+        steps: Number of groups, starting ``batches`` again where that is possible;
+            by default as many as one pass gives.
+
+    Raises:
+        TypeError: a batch is not a pair.
+        ValueError: ``batches`` is empty, or an iterator that ends before ``steps``.
+
+    Example:
+        >>> [len(group) for group in groups_of_batches([(0, 1)] * 5, size=2)]
+        [2, 2, 1]
+    """
+    check_count(size, "accumulate")
+    check_type(Iterable, batches=batches)
+    if steps is not None:
+        check_count(steps, "steps")
+    return _groups(batches, size, steps)
+
+
+def _groups(
+    batches: Iterable[Batch], size: int, steps: int | None
+) -> Iterator[list[Batch]]:
+    source = iter(batches) if steps is None else _repeated(batches)
+    step = 0
+    while steps is None or step < steps:
+        group = [_pair(batch) for batch in islice(source, size)]
+        if steps is not None and len(group) < size:
+            raise ValueError(
+                f"batches: expected enough for {steps} steps of {size}, but they "
+                f"ended in step {step}. Give a list or a DataLoader, which start "
+                "again, or ask for fewer steps."
+            )
+        if not group and step == 0:
+            raise ValueError("batches: expected at least one (inputs, targets), got 0")
+        if not group:
+            return
+        yield group
+        step += 1
+
+
+def _repeated(batches: Iterable[Batch]) -> Iterator[Batch]:
+    while True:
+        empty = True
+        for batch in batches:
+            empty = False
+            yield batch
+        if empty:
+            return
+
+
+def _pair(batch: Batch) -> Batch:
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        what = f"{len(batch)} items" if isinstance(batch, (tuple, list)) else "one"
+        raise TypeError(
+            f"batches: expected pairs (inputs, targets), got {what} "
+            f"({type(batch).__name__})"
+        )
+    return batch
+
+
+def backward(
+    model: nn.Module,
+    group: Sequence[Batch],
+    loss_fn: LossFunction,
+    *,
+    autocast: torch.dtype | None = None,
+    scaler: GradScaler | None = None,
+) -> Tensor:
+    """Add the gradients of the mean loss over a group of batches.
+
+    Each loss is divided by the number of batches before its backward pass, and
+    then scaled. Batches are moved to the device of the model.
+
+    Returns:
+        Scalar tensor: the mean loss, neither scaled nor attached to a graph.
+    """
+    device = next(model.parameters()).device
+    total = torch.zeros((), device=device)
+    for inputs, targets in group:
+        with torch.autocast(device.type, autocast, autocast is not None):
+            loss = loss_of(model, loss_fn, _to(inputs, device), _to(targets, device))
+        check_attached(loss)
+        share = loss / len(group)
+        torch.autograd.backward(share if scaler is None else scaler.scale(share))
+        total = total + share.detach()
+    return total
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    return value.to(device) if hasattr(value, "to") else value
+
+
+def make_optimizer(
+    model: nn.Module, optimizer: OptimizerSource, lr: float | None
+) -> Optimizer:
+    """The optimizer itself, or the one that a class, a function or ``lr`` makes.
+
+    Raises:
+        TypeError: ``optimizer`` is neither an optimizer nor makes one.
+        ValueError: neither or both are given, or the optimizer does not hold a
+            trainable parameter of the model.
+    """
+    check_model(model)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    if not trainable:
+        raise ValueError(
+            f"model: expected at least one trainable parameter, got "
+            f"{type(model).__name__} without any"
+        )
+    if lr is not None:
+        check_positive(lr, "lr", zero_ok=True)
+    if optimizer is None:
+        if lr is None:
+            raise ValueError("expected lr or optimizer, got neither. Try lr=0.1.")
+        return SGD(trainable, lr=lr)
+    if not isinstance(optimizer, Optimizer):
+        if not callable(optimizer):
+            raise TypeError(
+                "optimizer: expected a torch.optim.Optimizer or a function that "
+                f"makes one, got {type(optimizer).__name__}"
+            )
+        keywords = {} if lr is None else {"lr": lr}
+        optimizer = optimizer(trainable, **keywords)
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                "optimizer: expected the function to make a torch.optim.Optimizer, "
+                f"got {type(optimizer).__name__}"
+            )
+    elif lr is not None:
+        raise ValueError(
+            "lr: expected none beside a ready optimizer, which has its own, got "
+            f"{lr}. Set it where you make the optimizer."
+        )
+    known = {id(p) for p in trainable}
+    if not any(id(p) in known for p in parameters_of(optimizer)):
+        raise ValueError(
+            "optimizer: expected one that holds trainable parameters of this model, "
+            "got one of other parameters. Make it from model.parameters()."
+        )
+    return optimizer
+
+
+def make_scheduler(
+    scheduler: Scheduler | Callable[[Optimizer], Scheduler] | None,
+    optimizer: Optimizer,
+) -> Callable[[float], object] | None:
+    """How to advance the schedule after a step, given the loss of that step.
+
+    Only ReduceLROnPlateau uses the loss.
+
+    Args:
+        scheduler: A schedule, or a function that makes one from the optimizer.
+        optimizer: The optimizer that it has to drive.
+
+    Raises:
+        TypeError: there is no method ``step``.
+        ValueError: the schedule drives another optimizer.
+    """
+    if scheduler is None:
+        return None
+    if isinstance(scheduler, type) or not hasattr(scheduler, "step"):
+        if not callable(scheduler):
+            raise TypeError(
+                "scheduler: expected an object with step(), or a function that makes "
+                f"one from the optimizer, got {type(scheduler).__name__}"
+            )
+        scheduler = scheduler(optimizer)
+        if not hasattr(scheduler, "step"):
+            raise TypeError(
+                "scheduler: expected the function to make an object with step(), got "
+                f"{type(scheduler).__name__}"
+            )
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError(
+            "scheduler: expected one of this run's optimizer, got one of another. "
+            "Give a function: scheduler=lambda optimizer: StepLR(optimizer, 10)."
+        )
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return scheduler.step
+    step = scheduler.step
+    return lambda loss: step()
+
+
+def loss_of(
+    model: Callable[[Any], Any], loss_fn: LossFunction, inputs: Any, targets: Any
+) -> Tensor:
+    """The mean loss of one batch, a scalar.
+
+    Raises:
+        TypeError: ``loss_fn`` is not a function, or returns no tensor.
+        ValueError: the loss is not a scalar.
+
+    Example:
+        >>> loss_of(torch.nn.Identity(), torch.dot, torch.ones(2), torch.ones(2))
+        tensor(2.)
+    """
+    check_function(loss_fn, "loss_fn")
+    with explained("model", inputs=inputs):
+        outputs = model(inputs)
+    with explained("loss_fn", outputs=outputs, targets=targets):
+        loss = loss_fn(outputs, targets)
+    check_type(Tensor, loss_fn=loss)
+    if loss.dim() > 0:
+        raise ValueError(
+            f"loss_fn: expected a mean loss, a scalar, got shape {tuple(loss.shape)}. "
+            "Use reduction='mean'."
+        )
+    return loss
+
+
+def check_attached(loss: Tensor) -> None:
+    """Refuse a loss that no gradient can be taken of.
+
+    Raises:
+        ValueError: the loss is not part of a graph.
+
+    Example:
+        >>> check_attached(torch.ones(()))
+        Traceback (most recent call last):
+        ...
+        ValueError: loss_fn: expected a loss with a gradient, got one without. Compute
+        it from the outputs of the model, without detach() or item().
+    """
+    if not loss.requires_grad:
+        raise ValueError(
+            "loss_fn: expected a loss with a gradient, got one without. Compute it "
+            "from the outputs of the model, without detach() or item()."
+        )
+
+
+def check_autocast(dtype: Any) -> None:
+    """Refuse what ``torch.autocast`` does not compute in.
+
+    Raises:
+        TypeError: ``dtype`` is neither None nor a data type of torch.
+        ValueError: it is not a half precision.
+
+    Example:
+        >>> check_autocast(torch.float32)
+        Traceback (most recent call last):
+        ...
+        ValueError: autocast: expected torch.bfloat16, torch.float16 or None, got
+        torch.float32
+    """
+    check_type(torch.dtype | None, autocast=dtype)
+    if dtype not in (torch.bfloat16, torch.float16, None):
+        raise ValueError(
+            f"autocast: expected torch.bfloat16, torch.float16 or None, got {dtype}"
+        )
