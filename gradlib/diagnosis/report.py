@@ -67,7 +67,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The answer of :func:`gradlib.diagnose`; print it to read it.
 
@@ -75,28 +75,56 @@ class Report:
         findings: Most likely first; empty if the training is healthy.
         watched: What was watched, in a sentence.
         measurements: Numbers about the run as a whole.
+        verdict: ``"broken"``, ``"healthy"`` or ``"unclear"``; by default broken where
+            there is a finding, and healthy where there is none.
+        remarks: What looks odd, each with the reason why it is normal or undecided.
+        next_test: The one test that would tell the causes apart.
+        first_bad_step: Step (or epoch, or line) of the first bad record, or None.
     """
 
     findings: tuple[Finding, ...] = ()
     watched: str = ""
     measurements: dict[str, Any] = field(default_factory=dict)
+    verdict: str = ""
+    remarks: tuple[str, ...] = ()
+    next_test: str = ""
+    first_bad_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.verdict:
+            verdict = "broken" if self.findings else "healthy"
+            object.__setattr__(self, "verdict", verdict)
 
     @property
     def cause(self) -> str:
-        """``"healthy"``, or the cause of the first finding."""
-        return self.findings[0].cause if self.findings else "healthy"
+        """The cause of the first finding; else ``"healthy"`` or ``"unknown"``."""
+        if self.findings:
+            return self.findings[0].cause
+        return "healthy" if self.verdict == "healthy" else "unknown"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, for a log."""
         return {
+            "verdict": self.verdict,
             "cause": self.cause,
+            "first_bad_step": self.first_bad_step,
             "watched": self.watched,
             "measurements": {k: _plain(v) for k, v in self.measurements.items()},
             "findings": [finding.to_dict() for finding in self.findings],
+            "remarks": list(self.remarks),
+            "next_test": self.next_test,
         }
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
-        told = f"Diagnosis: {self.cause} ({CAUSES[self.cause].title})"
+        title = (
+            CAUSES[self.cause].title if self.cause in CAUSES else "too little to say"
+        )
+        told = f"Diagnosis: {self.cause} ({title})"
+        if self.first_bad_step is not None:
+            told += f", first bad at {self.first_bad_step}"
         lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
         lines += _paragraph("Watched", self.watched)
         for rank, finding in enumerate(self.findings, 1):
@@ -108,6 +136,10 @@ class Report:
             lines += _paragraph("Evidence", shown)
             lines += _paragraph("Fix", finding.fix)
             lines += _paragraph("Read", f"chapters/{finding.chapter}.ipynb")
+        for remark in self.remarks:
+            lines += ["", *_paragraph("Remark", remark)]
+        if self.next_test:
+            lines += ["", *_paragraph("Next test", self.next_test)]
         return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from gradlib.logs.numbers import COUNT, NUMBER
 
@@ -44,12 +45,12 @@ class Grammar:
     continues: bool = False
     rename: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def pattern(self) -> re.Pattern[str]:
         """The line as a regular expression."""
         return re.compile(_expression(self.line))
 
-    @property
+    @cached_property
     def sign(self) -> str:
         """The longest piece of the line that is always there, letter by letter."""
         return max(_PLACE.sub("\0", self.line).split("\0"), key=len)

@@ -38,11 +38,7 @@ IGNORED = re.compile(
 )
 """Names that say nothing about the health of a training."""
 
-_KNOWN = {
-    alias: column
-    for column, names in COLUMNS.items()
-    for alias in names.split()
-}
+_KNOWN = {alias: column for column, names in COLUMNS.items() for alias in names.split()}
 _TRAIN = re.compile(r"^train(?:ing)?[/_.]|^(?:actor|policy|model)/(?=lr$)")
 _VALID = re.compile(r"(?:^|[/_. ])(?:val|valid|validation|test|eval|dev)(?:[/_. ]|$)")
 _LOSS = re.compile(r"(?:^|[/_.:0-9])(?:loss|losses|nll|xent)(?:[/_.0-9]|$)|loss$|^loss")

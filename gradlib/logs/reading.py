@@ -1,6 +1,7 @@
 """Read the log of any training program."""
 
 import bisect
+import copy
 import csv
 import json
 import math
@@ -79,7 +80,7 @@ def read_log(path_or_text: str | PathLike[str]) -> Log:
     reader = Reader(source)
     for line in read_lines(path_or_text):
         reader.read(line)
-    return reader.log()
+    return reader.close()
 
 
 class Reader:
@@ -151,7 +152,11 @@ class Reader:
         )
 
     def _miss(self, text: str) -> None:
-        if "loss" in text.lower() and len(self._unread) < UNREAD and _NUMBER.search(text):
+        if (
+            "loss" in text.lower()
+            and len(self._unread) < UNREAD
+            and _NUMBER.search(text)
+        ):
             self._unread.append(text[:200])
 
     def _get(self, format: str) -> Table:  # noqa: A002
@@ -195,9 +200,7 @@ class Reader:
         self._bar = -1
         return True
 
-    def _plan(
-        self, keys: tuple[str, ...]
-    ) -> tuple[str, tuple[str, ...], list[int]]:
+    def _plan(self, keys: tuple[str, ...]) -> tuple[str, tuple[str, ...], list[int]]:
         """Format, columns and their places, for all dictionaries with these keys.
 
         The format is empty where a record needs more care than its numbers.
@@ -218,11 +221,16 @@ class Reader:
         return plan
 
     def _plain_record(self, keys: tuple[str, ...], values: list[object]) -> bool:
-        found = {key: number for key, value in zip(keys, values, strict=True)
-                 if (number := _as_number(value)) is not None}
-        fraction = values[keys.index("global_step/max_steps")] if (
-            "global_step/max_steps" in keys
-        ) else ""
+        found = {
+            key: number
+            for key, value in zip(keys, values, strict=True)
+            if (number := _as_number(value)) is not None
+        }
+        fraction = (
+            values[keys.index("global_step/max_steps")]
+            if ("global_step/max_steps" in keys)
+            else ""
+        )
         step = str(fraction).split("/")[0]
         counted = int(step) if step.isdigit() and len(step) < 16 else -1
         return self._found(found, counted, _format_of(keys))
@@ -401,7 +409,7 @@ class Reader:
         return False
 
     def _apply(self, grammar: Grammar, text: str) -> bool:
-        match = _PATTERNS[id(grammar)].search(text)
+        match = grammar.pattern.search(text)
         if not match:
             return False
         counts: dict[str, int] = {}
@@ -482,7 +490,9 @@ class Reader:
         if not any(map(is_quantity, columns)) and _HEADER.search(text):
             columns = _blank_columns(text)
         if not any(map(is_quantity, columns)):
-            counts = {n: _whole(v) for n, v in columns.items() if n in ("step", "epoch")}
+            counts = {
+                n: _whole(v) for n, v in columns.items() if n in ("step", "epoch")
+            }
             if epoch := _EPOCH.search(text):
                 counts.setdefault("epoch", int(epoch[1]))
             self._context.update({n: c for n, c in counts.items() if c >= 0})
@@ -515,7 +525,15 @@ class Reader:
     # The end.
 
     def log(self) -> Log:
-        """What was read so far.
+        """What was read so far; more lines may follow.
+
+        Raises:
+            ValueError: no number of a training, and no event.
+        """
+        return copy.deepcopy(self).close()
+
+    def close(self) -> Log:
+        """The log, once all lines are read.
 
         Raises:
             ValueError: no number of a training, and no event.
@@ -535,13 +553,15 @@ class Reader:
         history = table.history
         history.renumber(steps)
         events = [
-            Event(kind, line, _step_of(line, clock, unit, table, offsets, steps), *scales)
+            Event(
+                kind, line, _step_of(line, clock, unit, table, offsets, steps), *scales
+            )
             for kind, line, clock, *scales in self._events
         ]
-        events += [
-            Event("restarted", 0, start) for start, _ in offsets
-        ]
-        averages = {name for name in table.history.columns if name.startswith("average_")}
+        events += [Event("restarted", 0, start) for start, _ in offsets]
+        averages = {
+            name for name in table.history.columns if name.startswith("average_")
+        }
         running = self._running.get(table.format, set()) | averages
         return Log(
             history,
@@ -621,4 +641,3 @@ def _blank_columns(text: str) -> _Columns:
 
 
 _SIGNED_GRAMMARS = tuple((grammar, grammar.sign) for grammar in GRAMMARS)
-_PATTERNS = {id(grammar): grammar.pattern for grammar in GRAMMARS}

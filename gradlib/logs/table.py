@@ -76,7 +76,9 @@ class Table:
             return "epoch" if ends or epochs == self.shown.tolist() else "step"
         return "epoch" if _rises(epochs) else "line"
 
-    def steps(self, unit: str, first_bar: int = -1) -> tuple["array[int]", list[tuple[int, int]]]:
+    def steps(
+        self, unit: str, first_bar: int = -1
+    ) -> tuple["array[int]", list[tuple[int, int]]]:
         """Steps that never fall, and what is added to those that the log shows.
 
         Args:
@@ -114,4 +116,6 @@ class Table:
 
 
 def _rises(numbers: list[int]) -> bool:
-    return bool(numbers) and all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+    return bool(numbers) and all(
+        a < b for a, b in zip(numbers, numbers[1:], strict=False)
+    )
