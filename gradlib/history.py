@@ -5,7 +5,7 @@ import json
 import math
 import operator
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import SupportsFloat, cast
@@ -94,6 +94,29 @@ class History:
         """
         self._rows.add(step, tuple(names), list(values))
 
+    def extend_rows(
+        self, steps: Sequence[int], names: Iterable[str], values: Iterable[float]
+    ) -> None:
+        """The same as `extend`, for many steps at once, each after the one before.
+
+        Args:
+            steps: Numbers of the steps, rising, the first after the last row.
+            names: Names of the columns that all these steps have.
+            values: The numbers of the first step, then those of the second, and so on.
+
+        Raises:
+            TypeError: a value is not a number.
+            ValueError: the steps do not rise, or there are more or fewer values than
+                steps times names.
+
+        Example:
+            >>> history = History()
+            >>> history.extend_rows([0, 1], ["loss", "rate"], [2.5, 0.1, 2.25, 0.1])
+            >>> history["loss"]
+            [2.5, 2.25]
+        """
+        self._rows.add_rows(array("q", steps), tuple(names), array("d", values))
+
     @property
     def columns(self) -> list[str]:
         """Names of all columns, ``step`` first, the others as they came."""
@@ -165,7 +188,7 @@ class History:
             raise ValueError(
                 f"steps: expected as many as rows, {len(self)}, got {len(numbers)}"
             )
-        if any(map(operator.ge, numbers, memoryview(numbers)[1:])):
+        if _falls(numbers):
             raise ValueError("steps: expected each greater than the one before")
         self._rows.steps = numbers
 
@@ -323,6 +346,32 @@ class _Rows:
         self._block_rows.append(len(self.steps) - 1)
         self._block_kinds.append(self._kinds.setdefault(names, len(self._kinds)))
 
+    def add_rows(
+        self, steps: "array[int]", names: tuple[str, ...], values: "array[float]"
+    ) -> None:
+        """Add rows that have the same columns.
+
+        Raises:
+            ValueError: the steps do not rise, or there are more or fewer values than
+                steps times names.
+        """
+        if len(values) != len(steps) * len(names):
+            raise ValueError(
+                f"values: expected {len(steps)} steps times {len(names)} names, got "
+                f"{len(values)}"
+            )
+        last = self.steps[-1] if self.steps else -1
+        if steps and (steps[0] <= last or _falls(steps)):
+            raise ValueError(
+                f"steps: expected each greater than the one before, from {last + 1} on"
+            )
+        first = len(self.steps)
+        self.steps.extend(steps)
+        self._numbers.extend(values)
+        self._block_rows.extend(range(first, len(self.steps)))
+        kind = self._kinds.setdefault(names, len(self._kinds))
+        self._block_kinds.extend([kind] * len(steps))
+
     def names(self) -> list[str]:
         """Names of all columns, as they came."""
         return list({name: None for names in self._kinds for name in names})
@@ -366,6 +415,10 @@ class _Rows:
                     values.append(self._numbers[start + place])
             start += widths[kind]
         return rows, values
+
+
+def _falls(steps: "array[int]") -> bool:
+    return any(map(operator.ge, steps, memoryview(steps)[1:]))
 
 
 def _step(step: int, least: int) -> int:

@@ -175,7 +175,7 @@ class Reader:
     def _record(self, text: str) -> bool:
         """A dictionary of a trainer: JSON or Python, whole or cut."""
         try:
-            content = json.loads(text.replace("'", '"'))
+            content, _ = _decode(text.replace("'", '"'))
         except ValueError:
             content = None
         except RecursionError:
@@ -194,9 +194,10 @@ class Reader:
         if format_ == "":
             return self._plain_record(keys, values)
         try:
-            self._get(format_).put(names, numbers, self._number, self._bar)
-        except (TypeError, ValueError, OverflowError):
+            sum(numbers)
+        except (TypeError, OverflowError):
             return self._plain_record(keys, values)
+        self._get(format_).put(names, numbers, self._number, self._bar)
         self._bar = -1
         return True
 
@@ -540,7 +541,7 @@ class Reader:
         """
         self._end_box()
         for table in self._tables.values():
-            table.flush()
+            table.end()
         table = max(self._tables.values(), key=_worth, default=Table("plain_pairs"))
         if not len(table) and not self._events:
             raise ValueError(
@@ -640,4 +641,5 @@ def _blank_columns(text: str) -> _Columns:
     return columns
 
 
+_decode = json.JSONDecoder().raw_decode
 _SIGNED_GRAMMARS = tuple((grammar, grammar.sign) for grammar in GRAMMARS)

@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from itertools import pairwise
 
 from gradlib.history import History
 
@@ -9,6 +10,9 @@ KNOWN = 0.8
 """Share of records with a step from which the log counts steps; below it, many
 records came without a progress bar before them, and lines are counted instead. One
 record may always lack its step: the first comes before the first bar."""
+
+BUFFERED = 8_192
+"""Numbers that are kept before they go into the history; one by one takes longer."""
 
 
 class Table:
@@ -25,6 +29,8 @@ class Table:
         self.lines = array("q")
         self.batches_end_epochs: bool | None = None
         self._pending: dict[str, float] = {}
+        self._names: tuple[str, ...] = ()
+        self._values: list[float] = []
         self._step = -1
         self._line = 0
 
@@ -55,9 +61,23 @@ class Table:
         """Add a record that no other line adds to."""
         if self._pending:
             self.flush()
-        self.history.extend(len(self.lines), names, values)
+        if names is not self._names or len(self._values) > BUFFERED:
+            self._store()
+            self._names = names
+        self._values += values
         self.lines.append(line)
         self.shown.append(step)
+
+    def _store(self) -> None:
+        """Move what is buffered into the history."""
+        values, self._values = self._values, []
+        if not values:
+            return
+        rows = range(len(self.history), len(self.lines))
+        try:
+            self.history.extend_rows(rows, self._names, values)
+        except OverflowError:
+            self.history.extend_rows(rows, self._names, map(_clip, values))
 
     def flush(self) -> None:
         """End the last record."""
@@ -66,9 +86,13 @@ class Table:
             self.put(tuple(pending), list(pending.values()), self._line, self._step)
         self._step = -1
 
+    def end(self) -> None:
+        """End the last record, and make the history whole."""
+        self.flush()
+        self._store()
+
     def unit(self) -> str:
         """What counts the records: ``"step"``, ``"epoch"`` or ``"line"``."""
-        self.flush()
         known = len(self.shown) - self.shown.count(-1)
         epochs = self._epochs()
         if known and len(self.shown) - known <= max(1, (1 - KNOWN) * len(self.shown)):
@@ -115,7 +139,13 @@ class Table:
         return [int(value) for value in values]
 
 
+def _clip(value: float) -> float:
+    """A whole number beyond the range of floats is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def _rises(numbers: list[int]) -> bool:
-    return bool(numbers) and all(
-        a < b for a, b in zip(numbers, numbers[1:], strict=False)
-    )
+    return bool(numbers) and all(a < b for a, b in pairwise(numbers))

@@ -3,7 +3,6 @@
 import math
 import re
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -237,6 +236,8 @@ class TrainingLog:
         """A step in words, as the log counts."""
         return f"{self.log.unit} {self.log.shown(step)}"
 
-    def records(self) -> Iterator[int]:
-        """Steps of all records."""
-        return iter(self.history.packed("step")[0])
+
+def log_of(perplexity: Curve) -> Curve:
+    """The cross entropy that a perplexity comes from."""
+    values = [math.log(v) if v > 0 else math.nan for v in perplexity.values]
+    return Curve("log perplexity", perplexity.steps, array("d", values))

@@ -12,7 +12,8 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from gradlib.diagnosis.evidence.training_log import Curve, TrainingLog
+from gradlib.diagnosis.evidence.training_log import Curve, TrainingLog, log_of
+from gradlib.logs.names import is_loss
 
 BROKEN, NORMAL, UNCLEAR = "broken", "normal", "unclear"
 
@@ -81,9 +82,11 @@ SAME_RECORDS = 4
 DIGITS = 4
 """Digits that a loss must have for a repetition to mean something."""
 
+FLOAT32_FLOOR = 87.3365
+LARGEST_LOG_PERPLEXITY = 100.0
 CLAMPS = {
-    87.3365: "-log(1.2e-38), the smallest number of float32",
-    100.0: "the logarithm of the largest perplexity that is printed, e^100",
+    FLOAT32_FLOOR: "-log(1.2e-38), the smallest number of float32",
+    LARGEST_LOG_PERPLEXITY: "the logarithm of the largest perplexity that is printed, e^100",
     27.6310: "-log(1e-12)",
     23.0259: "-log(1e-10)",
     18.4207: "-log(1e-8)",
@@ -91,6 +94,9 @@ CLAMPS = {
     13.8155: "-log(1e-6)",
 }
 """Losses at which a floor inside a logarithm holds them."""
+
+CLAMP_DIGITS = 2e-5
+"""Relative distance from such a level: logs print 5 to 6 digits of it."""
 
 SCALE_START = 2.0**15 * 0.9
 """Loss scale from which a scaler starts to search: 2^16 in PyTorch, 2^32 in DeepSpeed.
@@ -723,30 +729,23 @@ def at_chance(log: TrainingLog) -> Sign | None:
 
 
 def clamped(log: TrainingLog) -> Sign | None:
-    """The loss stands at the floor of a logarithm."""
-    curves = [c for c in log.curves.values() if c.name == "loss" or "loss" in c.name]
-    if log.loss and log.loss.name == "log perplexity":
-        curves.append(log.loss)
-    elif "perplexity" in log.curves:
-        ppl = log.curves["perplexity"]
-        if ppl.largest > 0.99 * math.exp(100):
-            curves.append(Curve("log perplexity", ppl.steps, _logs(ppl)))
-    for curve in curves:
+    """The loss stands at the floor of a logarithm, and stays there."""
+    for curve in _losses_and_perplexity(log):
         for level, meaning in CLAMPS.items():
-            places = [
-                k for k, v in enumerate(curve.values) if abs(v - level) < 2e-4 * level
-            ]
-            alone = level in (87.3365, 100.0) and curve.name != "gradient_norm"
-            if level == 100.0 and curve.name != "log perplexity":
+            sure = level == FLOAT32_FLOOR or curve.name == "log perplexity"
+            if (level == LARGEST_LOG_PERPLEXITY) != (curve.name == "log perplexity"):
                 continue
-            if len(places) < (1 if alone else 3) or places[-1] < len(curve) - 2:
+            if not any(_is_at(value, level) for value in curve.values[-2:]):
+                continue
+            places = [k for k, v in enumerate(curve.values) if _is_at(v, level)]
+            if len(places) < (1 if sure else 3):
                 continue
             step = curve.steps[places[0]]
             return Sign(
                 BROKEN,
                 f"{curve.name} is {curve.values[places[0]]:.6g} at {log.at(step)}: "
                 f"{meaning}. The right answer gets the probability 0.",
-                (("lr_too_high", 0.7), ("bad_data", 0.4), ("loss_numerics", 0.4)),
+                (("lr_too_high", 0.72), ("bad_data", 0.4), ("loss_numerics", 0.4)),
                 step,
                 curve.name,
                 {"records there": len(places)},
@@ -755,10 +754,14 @@ def clamped(log: TrainingLog) -> Sign | None:
     return None
 
 
-def _logs(curve: Curve) -> Any:
-    from array import array
+def _losses_and_perplexity(log: TrainingLog) -> list[Curve]:
+    curves = [curve for name, curve in log.curves.items() if is_loss(name)]
+    perplexity = log.curves.get("perplexity")
+    return curves if perplexity is None else [*curves, log_of(perplexity)]
 
-    return array("d", [math.log(v) if v > 0 else math.nan for v in curve.values])
+
+def _is_at(value: float, level: float) -> bool:
+    return abs(value - level) < CLAMP_DIGITS * level
 
 
 def no_update(log: TrainingLog) -> Sign | None:
