@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gradlib.activations import (
     ACTIVATIONS,
     Activation,
+    as_activation,
     gain,
-    get,
     max_slope,
     quadrature_gain,
     second_moment,
@@ -39,7 +39,7 @@ def normal_sample(size: int) -> Tensor:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_module_and_function_agree(name: str) -> None:
     x = torch.linspace(-4, 4, 101)
-    f = get(name)
+    f = as_activation(name)
     torch.testing.assert_close(f.module()(x), f.function(x), rtol=0, atol=0)
     assert f.name == name
     assert f.module() is not f.module()
@@ -50,7 +50,7 @@ def test_gain_is_that_of_torch_where_torch_has_one(name: str) -> None:
     if name in TORCH_NAMES:
         assert gain(name) == nn.init.calculate_gain(TORCH_NAMES[name])
     else:
-        assert get(name).torch_gain is None
+        assert as_activation(name).torch_gain is None
         assert gain(name) == quadrature_gain(name)
 
 
@@ -63,7 +63,7 @@ def test_torch_has_no_gain_for_the_others() -> None:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_moments_agree_with_a_sample(name: str) -> None:
     x = math.sqrt(2) * normal_sample(200_000)
-    signal = get(name).function(x) ** 2
+    signal = as_activation(name).function(x) ** 2
     gradient = slope(name, x) ** 2
     for values, expected in (
         (signal, second_moment(name, 2.0)),
@@ -116,7 +116,7 @@ def test_slope_is_the_difference_quotient(name: str, x: float) -> None:
     step = 1e-6
     if min(abs(x - kink) for kink in (-1.0, 0.0, 1.0)) < 2 * step:
         return
-    f = get(name).function
+    f = as_activation(name).function
     ends = f(torch.tensor([x - step, x + step], dtype=torch.float64))
     quotient = float(ends[1] - ends[0]) / (2 * step)
     at_x = slope(name, torch.tensor([x], dtype=torch.float64))
@@ -157,14 +157,14 @@ def test_max_slope_looks_at_both_sides_and_far_out() -> None:
 
 def test_get_takes_functions_and_modules() -> None:
     x = torch.linspace(-2, 2, 5)
-    sine = get(torch.sin)
+    sine = as_activation(torch.sin)
     torch.testing.assert_close(sine.module()(x), torch.sin(x))
     assert (sine.name, sine.torch_gain) == ("sin", None)
-    assert get(sine) is sine
-    assert get("tanh") is ACTIVATIONS["tanh"]
+    assert as_activation(sine) is sine
+    assert as_activation("tanh") is ACTIVATIONS["tanh"]
     leaky = nn.LeakyReLU(0.2)
     assert second_moment(leaky) == pytest.approx((1 + 0.04) / 2, rel=1e-12)
-    assert get(leaky).module() is not leaky
+    assert as_activation(leaky).module() is not leaky
     assert gain(leaky) == pytest.approx(
         nn.init.calculate_gain("leaky_relu", 0.2), rel=1e-12
     )
@@ -179,7 +179,7 @@ def test_get_takes_modules_with_float32_parameters() -> None:
 
 def test_activation_is_immutable() -> None:
     with pytest.raises(AttributeError):
-        get("relu").name = "other"
+        as_activation("relu").name = "other"
 
 
 def constant(x: Tensor) -> Tensor:
@@ -189,9 +189,17 @@ def constant(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: get("rellu"), ValueError, "expected one of identity, .*; got 'rellu'"),
-        (lambda: get(3), TypeError, "a name, a function of a tensor or a module"),
-        (lambda: get(nn.ReLU), TypeError, "got <class 'torch.nn.*ReLU'>"),
+        (
+            lambda: as_activation("rellu"),
+            ValueError,
+            "expected one of identity, .*; got 'rellu'",
+        ),
+        (
+            lambda: as_activation(3),
+            TypeError,
+            "a name, a function of a tensor or a module",
+        ),
+        (lambda: as_activation(nn.ReLU), TypeError, "got <class 'torch.nn.*ReLU'>"),
         (lambda: gain(constant), ValueError, "expected E f.x.*for constant"),
         (lambda: quadrature_gain("relu", 0.0), ValueError, "variance: .* > 0"),
         (lambda: second_moment("relu", -1.0), ValueError, "variance"),

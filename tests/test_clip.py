@@ -23,6 +23,7 @@ from torch.testing import assert_close
 from gradlib.clip import (
     AutoClip,
     ZClip,
+    as_clipper,
     clip_adaptive_,
     clip_each_norm_,
     clip_norm_,
@@ -645,3 +646,19 @@ def test_messages(
 ) -> None:
     with pytest.raises(error, match=message):
         call(list(model().parameters()))
+
+
+@pytest.mark.parametrize("size", [0.5, 40.0])
+def test_a_norm_and_a_function_clip_alike(size):
+    a, b = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
+    a.grad, b.grad = torch.full((3,), size), torch.full((3,), size)
+    as_clipper(1.0)([a])
+    as_clipper(partial(clip_norm_, max_norm=1.0))([b])
+    torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0)
+    assert as_clipper(None) is as_clipper(math.inf) is None
+
+
+@pytest.mark.parametrize("clip", ["1.0", [1.0], AutoClip])
+def test_what_cannot_clip_is_refused(clip):
+    with pytest.raises(TypeError, match="clip: expected a norm"):
+        as_clipper(clip)

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gradlib.diagnosis import CAUSES, RULES, Finding, Report, diagnose
-from gradlib.diagnosis.examination import Patient
-from gradlib.diagnosis.saved_state import Snapshot
-from gradlib.diagnosis.training_setup import build
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.saved_state import SavedState
+from gradlib.diagnosis.training_setup import TrainingSetup
 
 Case = dict[str, Any]
 
@@ -390,11 +390,13 @@ def ask(rule: str, made: Case) -> Finding | None:
         "clip": None,
         "scheduler": None,
     }
-    patient = Patient(build(**{**ways, "max_steps": None, **made}))
+    examination = Examination(
+        TrainingSetup.checked(**{**ways, "max_steps": None, **made})
+    )
     try:
-        return next(r for r in RULES if r.name == rule).examine(patient)
+        return next(r for r in RULES if r.name == rule).ask(examination)
     finally:
-        patient.restore()
+        examination.restore()
 
 
 @pytest.fixture(autouse=True)
@@ -512,7 +514,7 @@ def test_a_snapshot_restores_what_closures_hold() -> None:
         table["a"].add_(torch.rand(2, generator=noise))
 
     before = noise.get_state()
-    snapshot = Snapshot([step])
+    snapshot = SavedState([step])
     step()
     snapshot.restore()
     assert (memory, total) == ([1], 0)
@@ -548,7 +550,7 @@ def broken_step(batch: Any) -> float:
         ({"loss_fn": 3}, TypeError, "loss_fn: expected a callable"),
         ({"loss_fn": None, "step": broken_step}, ValueError, "RuntimeError at batch 0"),
         ({"loss_fn": None, "step": lambda b: None}, TypeError, "to return the loss"),
-        ({"clip": -1.0}, ValueError, "clip: expected a norm > 0"),
+        ({"clip": -1.0}, ValueError, "clip: expected a finite number > 0"),
         ({"scheduler": 3}, TypeError, "scheduler: expected a callable"),
         ({"max_steps": 0}, ValueError, "max_steps: expected a whole number >= 1"),
         ({"batches": hollow()}, ValueError, "got an empty one at position 3"),
@@ -604,7 +606,7 @@ def test_what_was_only_watched_is_less_certain() -> None:
     tried, watched = run(made), run(dict(made, loss_fn=None, step=step))
     assert tried.cause == watched.cause == "lr_too_high"
     assert watched.findings[0].confidence < tried.findings[0].confidence
-    assert "only be watched" in watched.course
+    assert "only be watched" in watched.watched
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gradlib.diagnosis import diagnose_history
-from gradlib.diagnosis.evidence.loss_curve import Course
+from gradlib.diagnosis.evidence.loss_curve import LossCurve
 from gradlib.diagnosis.rules.history import HISTORY_RULES
 from gradlib.history import History
 from gradlib.monitor import GradientMonitor
@@ -106,10 +106,10 @@ def test_every_rule_has_a_pair_of_histories() -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_speaks_and_is_silent(name: str) -> None:
     cause, ill, well = SPEAKS_AND_SILENT[name]
-    found = RULES[name](ill, Course(tuple(ill["loss"])))
+    found = RULES[name](ill, LossCurve(tuple(ill["loss"])))
     assert found is not None
     assert found.cause == cause
-    assert RULES[name](well, Course(tuple(well["loss"]))) is None
+    assert RULES[name](well, LossCurve(tuple(well["loss"]))) is None
     assert diagnose_history(ill).cause == cause
 
 
@@ -126,7 +126,7 @@ def test_a_parameter_without_gradient_is_detached() -> None:
     assert (finding.cause, finding.layer) == ("detached_graph", "a")
 
 
-def test_a_layer_normalised_to_variance_one_is_not_at_its_limits() -> None:
+def test_a_layer_normalized_to_variance_one_is_not_at_its_limits() -> None:
     seen = history(loss=FLAT, **outputs("norm", 0.0, 1.0, 0.0))
     assert diagnose_history(seen).cause == "healthy"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gradlib.activations import get
+from gradlib.activations import as_activation
 from gradlib.theory import (
     LogNormMoments,
     batch_norm_growth,
@@ -29,7 +29,7 @@ def batch_norm_net(name: str, scale: float, seed: int) -> float:
     """Growth of the squared gradient a layer in a plain net with batch norm."""
     width, rows, depth = 512, 256, 20
     generator = torch.Generator().manual_seed(seed)
-    f = get(name).function
+    f = as_activation(name).function
     z = torch.randn(rows, width, generator=generator).requires_grad_()
     inputs = [z]
     for _ in range(depth):

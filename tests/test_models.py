@@ -9,7 +9,6 @@ import torch
 from draws import generator
 from torch import Tensor, nn
 
-from gradlib import models, recurrent, transformer
 from gradlib.initialization import initialize_
 from gradlib.models import Feedforward, deep_mlp, small_cnn
 from gradlib.theory import batch_norm_residual_growth, residual_growth
@@ -19,16 +18,6 @@ SEEDS = range(3)
 
 def names(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_parameters()]
-
-
-def test_models_has_all_names() -> None:
-    for home in (recurrent, transformer):
-        for name in ("Recurrent", "Transformer", "initialize_hidden_", "token_loss"):
-            if hasattr(home, name):
-                assert getattr(models, name) is getattr(home, name)
-    assert models.recurrent_classifier is recurrent.recurrent_classifier
-    assert models.recurrent_lm is recurrent.recurrent_lm
-    assert models.small_transformer is transformer.small_transformer
 
 
 @pytest.mark.parametrize("residual", [None, "plain"])

@@ -199,7 +199,7 @@ def test_a_model_in_evaluation_is_tested_in_training_mode():
         ({"lr_max": math.inf}, ValueError, "lr_max: expected a finite number"),
         ({"lr_min": 1.0, "lr_max": 1.0}, ValueError, "more than lr_min=1, got 1"),
         ({"steps": 1}, ValueError, "steps: expected a whole number >= 2, got 1"),
-        ({"clip": 1.0}, TypeError, "clip: expected a function"),
+        ({"clip": "norm"}, TypeError, "clip: expected a norm > 0 or a function"),
         ({"optimizer": "sgd"}, TypeError, "optimizer: .*got str"),
     ],
 )

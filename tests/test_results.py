@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from gradlib.clip import (
     AutoClip,
+    Clip,
     ZClip,
     clip_adaptive_,
     clip_each_norm_,
@@ -33,7 +34,6 @@ from gradlib.models import deep_mlp, recurrent_classifier, recurrent_lm, token_l
 from gradlib.sweep import sweep
 from gradlib.theory import jacobian_bound, max_learning_rate, max_sharpness, noise_floor
 from gradlib.training import fit
-from gradlib.training.loop import Clip
 
 SEEDS = range(5)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gradlib.activations import get, slope
+from gradlib.activations import as_activation, slope
 from gradlib.theory import (
     critical_line,
     jacobian_bound,
@@ -47,7 +47,7 @@ def spread(name: str, kind: str, q: float, seed: int, n: int, depth: int) -> flo
         weight = math.sqrt(sigma_w2) * weight
         jacobian = weight @ (slope(name, h)[:, None] * jacobian)
         bias = torch.randn(n, generator=generator, dtype=torch.float64)
-        h = weight @ get(name).function(h) + math.sqrt(sigma_b2) * bias
+        h = weight @ as_activation(name).function(h) + math.sqrt(sigma_b2) * bias
     values = torch.linalg.svdvals(jacobian) ** 2
     return float((values / values.mean()).var(correction=0))
 
@@ -95,7 +95,7 @@ def test_jacobians_obey_the_bound(seed: int, gain: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     weights = [gain * gaussian(8, generator) for _ in range(5)]
     for name in ("tanh", "sigmoid", "relu", "gelu"):
-        f = get(name).function
+        f = as_activation(name).function
 
         def net(x: Tensor, f: Callable[[Tensor], Tensor] = f) -> Tensor:
             for weight in weights:

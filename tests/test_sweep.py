@@ -1,5 +1,6 @@
 """Sweeps against runs one by one, divergence, tables, edges."""
 
+import copy
 import math
 from functools import partial
 
@@ -8,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import clip_grad_norm_
 
+from gradlib.clip import AutoClip, as_clipper, clip_value_
 from gradlib.data import batches, mnist
 from gradlib.initialization import initialize_
+from gradlib.measure import total_norm
 from gradlib.models import deep_mlp, small_cnn
-from gradlib.sweep import Member, Setting, SweepResult, build, sweep
+from gradlib.sweep import Run, Setting, SweepResult, build, sweep
 from gradlib.training import fit
 
 MODELS = {
@@ -31,17 +33,20 @@ def digits():
     return list(batches(*mnist("train", 200, pool=7), 20, epochs=1))
 
 
-def alone(model, digits, member, start=None, *, momentum=0.0, max_norm=None, **options):
+def alone(model, digits, run, start=None, *, momentum=0.0, clip=None, **options):
     """Loss curve and norms of one run, by the plain loop; NaN after divergence."""
-    net = build(model, member.seed, start)
-    optimizer = torch.optim.SGD(net.parameters(), lr=member.lr, momentum=momentum)
+    net = build(model, run.seed, start)
+    clipper = copy.deepcopy(as_clipper(clip))
+    optimizer = torch.optim.SGD(net.parameters(), lr=run.lr, momentum=momentum)
     curve, norms, limit = [], [], options.get("diverged_above")
     loss_fn = options.get("loss_fn", F.cross_entropy)
     for x, y in digits:
         loss = loss_fn(net(x), y)
         optimizer.zero_grad()
         loss.backward()
-        norm = clip_grad_norm_(net.parameters(), max_norm or math.inf)
+        norm = total_norm(net.parameters())
+        if clipper is not None:
+            clipper(list(net.parameters()))
         curve.append(loss.item())
         norms.append(norm.item())
         limit = 1000 * max(curve[0], 1) if limit is None else limit
@@ -55,13 +60,19 @@ def alone(model, digits, member, start=None, *, momentum=0.0, max_norm=None, **o
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
     "options",
-    [{}, {"momentum": 0.9}, {"momentum": 0.5, "max_norm": 0.3}],
-    ids=["sgd", "momentum", "clipped"],
+    [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.5, "clip": 0.3},
+        {"clip": AutoClip(percentile=20)},
+        {"momentum": 0.5, "clip": partial(clip_value_, clip_value=0.01)},
+    ],
+    ids=["sgd", "momentum", "clipped", "clipped with a memory", "clipped by value"],
 )
 def test_a_sweep_is_its_runs_one_by_one(digits, name, options):
     found = sweep(MODELS[name], digits, lrs=[0.01, 0.3], seeds=[0, 5], **options)
-    for k, member in enumerate(found.members):
-        losses, norms = alone(MODELS[name], digits, member, **options)
+    for k, run in enumerate(found.runs):
+        losses, norms = alone(MODELS[name], digits, run, **options)
         torch.testing.assert_close(found.losses[k], losses, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found.gradient_norms[k], norms, rtol=1e-3, atol=1e-5)
 
@@ -71,7 +82,7 @@ def test_a_sweep_is_its_runs_one_by_one(digits, name, options):
     [
         ("plain", {}),
         ("plain", {"momentum": 0.9}),
-        ("plain", {"diverged_above": 3.5, "max_norm": 5.0}),
+        ("plain", {"diverged_above": 3.5, "clip": 5.0}),
         ("batch norm", {"diverged_above": 3.5, "momentum": 0.5}),
     ],
 )
@@ -80,8 +91,8 @@ def test_runs_that_diverge_leave_the_others_alone(digits, name, options):
     found = sweep(model, digits, lrs=lrs, seeds=[0, 1], schemes=["he"], **options)
     assert found.diverged.tolist() == [True, True, False, False] * 2
     assert len(set(found.diverged_at)) > 1
-    for k, member in enumerate(found.members):
-        losses, norms = alone(model, digits, member, "he", **options)
+    for k, run in enumerate(found.runs):
+        losses, norms = alone(model, digits, run, "he", **options)
         seen = losses.isfinite() & norms.isfinite()
         assert found.losses[k].isnan().equal(losses.isnan())
         for ours, theirs in [
@@ -112,8 +123,8 @@ def test_each_run_keeps_its_own_buffers_and_its_own_limit():
     assert len({step for step in found.diverged_at if step is not None}) >= 3
     assert not found.diverged.all()
     assert ((found.losses[:, 0] < 1) & found.diverged).any()
-    for k, member in enumerate(found.members):
-        losses, _ = alone(Bowl, data, member, **options)
+    for k, run in enumerate(found.runs):
+        losses, _ = alone(Bowl, data, run, **options)
         missing = losses.new_full((30 - len(found.losses[k]),), math.nan)
         ours = torch.cat([found.losses[k], missing])
         torch.testing.assert_close(ours, losses, rtol=1e-3, atol=0, equal_nan=True)
@@ -149,15 +160,14 @@ def test_build_draws_a_scheme_as_initialize_does():
 
 
 def test_a_run_is_what_fit_makes_of_it(digits):
-    model, options = MODELS["plain"], {"max_norm": 0.5}
+    model, options = MODELS["plain"], {"clip": 0.5}
     found = sweep(model, digits, lrs=[0.1, 1e5], seeds=[3], schemes=["he"], **options)
-    for k, member in enumerate(found.members):
-        clip = partial(clip_grad_norm_, **options)
+    for k, run in enumerate(found.runs):
         history = fit(
-            build(model, member.seed, "he"),
+            build(model, run.seed, "he"),
             digits,
-            lr=member.lr,
-            clip=clip,
+            lr=run.lr,
+            **options,
             stop_at_divergence="stop",
         )
         ours = found.history(k)
@@ -205,10 +215,10 @@ def test_in_double_precision_a_sweep_is_its_runs_to_twelve_digits(digits):
     def model():
         return MODELS["plain"]().double()
 
-    options = {"momentum": 0.9, "max_norm": 0.3}
+    options = {"momentum": 0.9, "clip": 0.3}
     found = sweep(model, double, lrs=[0.1, 0.2], schemes=["he"], **options)
-    for k, member in enumerate(found.members):
-        losses, norms = alone(model, double, member, "he", **options)
+    for k, run in enumerate(found.runs):
+        losses, norms = alone(model, double, run, "he", **options)
         torch.testing.assert_close(found.losses[k], losses, rtol=1e-12, atol=0)
         torch.testing.assert_close(found.gradient_norms[k], norms, rtol=1e-11, atol=0)
 
@@ -221,9 +231,9 @@ def test_frozen_and_unused_weights_stay_as_they_are(digits):
         net.forward = lambda x: net[2](net[1](net[0](x)))
         return net
 
-    member = Member("as made", 0.5, 1)
+    run = Run("as made", 0.5, 1)
     found = sweep(model, digits, lrs=[0.5], seeds=[1])
-    losses, norms = alone(model, digits, member)
+    losses, norms = alone(model, digits, run)
     torch.testing.assert_close(found.losses[0], losses, rtol=1e-4, atol=1e-5)
 
 
@@ -231,16 +241,16 @@ def test_members_come_scheme_by_scheme_rate_by_rate(digits):
     found = sweep(
         MODELS["plain"], digits, lrs=[0.1, 0.2], seeds=[4, 2], schemes=["he", "lecun"]
     )
-    assert found.members[:5] == (
-        Member("he", 0.1, 4),
-        Member("he", 0.1, 2),
-        Member("he", 0.2, 4),
-        Member("he", 0.2, 2),
-        Member("lecun", 0.1, 4),
+    assert found.runs[:5] == (
+        Run("he", 0.1, 4),
+        Run("he", 0.1, 2),
+        Run("he", 0.2, 4),
+        Run("he", 0.2, 2),
+        Run("lecun", 0.1, 4),
     )
     assert found.settings[Setting("lecun", 0.2)] == [6, 7]
-    for k, member in enumerate(found.members):
-        losses, _ = alone(MODELS["plain"], digits, member, member.scheme)
+    for k, run in enumerate(found.runs):
+        losses, _ = alone(MODELS["plain"], digits, run, run.scheme)
         torch.testing.assert_close(found.losses[k], losses, rtol=1e-4, atol=1e-5)
 
 
@@ -249,9 +259,9 @@ def test_schemes_can_be_functions_with_labels(digits):
     schemes = {"own": None, "tanh": tanh, "named": "he"}
     model = MODELS["plain"]
     found = sweep(model, digits, lrs=[0.1], schemes=schemes, activation="tanh")
-    assert [member.scheme for member in found.members] == ["own", "tanh", "named"]
+    assert [run.scheme for run in found.runs] == ["own", "tanh", "named"]
     assert torch.equal(found.losses[1], found.losses[2])
-    losses, _ = alone(model, digits, found.members[0])
+    losses, _ = alone(model, digits, found.runs[0])
     torch.testing.assert_close(found.losses[0], losses, rtol=1e-4, atol=1e-5)
 
 
@@ -267,13 +277,13 @@ def test_a_sweep_takes_and_leaves_torch_random_state_as_it_is(digits):
 
 def test_steps_start_the_batches_again(digits):
     found = sweep(MODELS["plain"], digits[:3], lrs=[0.1], steps=7)
-    losses, _ = alone(MODELS["plain"], (digits[:3] * 3)[:7], found.members[0])
+    losses, _ = alone(MODELS["plain"], (digits[:3] * 3)[:7], found.runs[0])
     torch.testing.assert_close(found.losses[0], losses, rtol=1e-4, atol=1e-5)
 
 
 NAN, INF = math.nan, math.inf
 RESULT = SweepResult(
-    members=tuple(Member(s, lr, seed) for s, lr in [("he", 0.1), ("he", 1.0),
+    runs=tuple(Run(s, lr, seed) for s, lr in [("he", 0.1), ("he", 1.0),
                   ("torch", 10.0)] for seed in (0, 1)),
     losses=torch.tensor(
         [[3.0, 1.0], [3.0, 2.0], [3.0, 0.5], [9e9, NAN], [9e9, NAN], [INF, NAN]],
@@ -298,7 +308,7 @@ def test_the_best_setting_holds_for_every_seed():
     assert RESULT.final_losses.tolist() == [1.0, 2.0, 0.5, INF, INF, INF]
     assert RESULT.diverged.tolist() == [False, False, False, True, True, True]
     hopeless = SweepResult(
-        RESULT.members[2:], RESULT.losses[2:], RESULT.losses[2:], RESULT.diverged_at[2:]
+        RESULT.runs[2:], RESULT.losses[2:], RESULT.losses[2:], RESULT.diverged_at[2:]
     )
     with pytest.raises(ValueError, match="best: expected a setting at which no seed"):
         hopeless.best()
@@ -306,7 +316,7 @@ def test_the_best_setting_holds_for_every_seed():
 
 def test_the_final_loss_is_the_mean_of_the_last_tenth():
     losses = torch.arange(20.0).double()[None]
-    found = SweepResult((Member("he", 0.1, 0),), losses, losses, (None,))
+    found = SweepResult((Run("he", 0.1, 0),), losses, losses, (None,))
     assert found.final_losses.tolist() == [18.5]
 
 
@@ -347,7 +357,7 @@ ONE = nn.Linear(16, 10)
         ({"schemes": ["hee"]}, ValueError, "scheme: expected one of lecun, .* got 'he"),
         ({"momentum": 1.0}, ValueError, "momentum: .* >= 0 and < 1, got 1.0"),
         ({"momentum": -0.1}, ValueError, "momentum: expected a finite number >= 0"),
-        ({"max_norm": 0.0}, ValueError, "max_norm: expected a finite number > 0, got"),
+        ({"clip": 0.0}, ValueError, "clip: expected a finite number > 0, got"),
         ({"diverged_above": NAN}, ValueError, "diverged_above: expected a finite num"),
         ({"steps": 0}, ValueError, "steps: expected a whole number >= 1, got 0"),
         ({"batches": []}, ValueError, "batches: expected at least one .* got 0"),

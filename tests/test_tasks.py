@@ -8,19 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gradlib.data
-import gradlib.tasks
 from gradlib.data import adding_problem, copy_task, heavy_tailed_noise
 
 
 def noise_of(size, tail_index, seed=0, **options):
     generator = torch.Generator().manual_seed(seed)
     return heavy_tailed_noise(size, tail_index, generator=generator, **options)
-
-
-@pytest.mark.parametrize("name", ["adding_problem", "copy_task", "heavy_tailed_noise"])
-def test_data_has_the_tasks_too(name):
-    assert getattr(gradlib.data, name) is getattr(gradlib.tasks, name)
 
 
 @settings(deadline=None, max_examples=30)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradlib import theory
-from gradlib.activations import ACTIVATIONS, get, quadrature_gain
+from gradlib.activations import ACTIVATIONS, as_activation, quadrature_gain
 from gradlib.theory import chi, depth_scale, fixed_point, variance_map
 
 
@@ -34,7 +34,7 @@ def deep_net(
 ) -> tuple[float, float]:
     """Growth of the log squared gradient a layer, and the last layer's variance."""
     generator = torch.Generator().manual_seed(seed)
-    f = get(name).function
+    f = as_activation(name).function
     z = math.sqrt(q) * torch.randn(rows, width, generator=generator)
     inputs = [z.requires_grad_()]
     for _ in range(depth):

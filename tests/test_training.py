@@ -528,7 +528,7 @@ FROZEN = network().requires_grad_(False)
             ValueError,
             "holds trainable parameters of this model",
         ),
-        (network(), {"lr": 0.1, "clip": 1.0}, TypeError, "clip: .*got 1.0. Write"),
+        (network(), {"lr": 0.1, "clip": "1"}, TypeError, "clip: .*got '1'. Write"),
         (network(), {"lr": 0.1, "steps": 0}, ValueError, "steps: expected .* >= 1"),
         (network(), {"lr": 0.1, "accumulate": 0}, ValueError, "accumulate: .* >= 1"),
         (network(), {"lr": 0.1, "scheduler": 3}, TypeError, "scheduler: .*got int"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
-from gradlib.activations import ACTIVATIONS, get
+from gradlib.activations import ACTIVATIONS, as_activation
 
 NAN, INF = math.nan, math.inf
 
@@ -118,7 +118,7 @@ FORMS = [
     torch.sin,
     nn.Tanh(),
     nn.LeakyReLU(0.3),
-    get("gelu"),
+    as_activation("gelu"),
     lambda x: x + x**3,
 ]
 NO_ACTIVATION = ("rellu", 7, None, nn.ReLU, ["relu"])

@@ -11,7 +11,6 @@ from kinds import (
     NAN,
     NETWORK,
     NO_MODEL,
-    OWNERS,
     PAIR,
     PARAMETERS,
     SAME_PARAMETERS,
@@ -30,8 +29,7 @@ from kinds import (
 )
 from torch import Tensor, nn
 
-from gradlib import adaptive_clip, clip, curvature, gradients, measure, regularization
-from gradlib import nonfinite as search
+from gradlib import clip, measure, regularization
 from gradlib.errors import NonFiniteGradientError
 
 BROKEN = (NonFiniteGradientError,)
@@ -56,20 +54,15 @@ def moved(model: nn.Module, size: float) -> dict[str, object]:
 
 
 def autoclip(parameters: object, calls: int, **settings: object) -> None:
-    clipper = adaptive_clip.AutoClip(**settings)
+    clipper = clip.AutoClip(**settings)
     for _ in range(calls):
         clipper(parameters)
 
 
 def zclip(parameters: object, calls: int, **settings: object) -> None:
-    clipper = adaptive_clip.ZClip(**settings)
+    clipper = clip.ZClip(**settings)
     for _ in range(calls):
         clipper(parameters)
-
-
-def shrunk(owners: list[nn.Parameter], max_norm: float) -> None:
-    found = gradients.gather(owners, error_if_nonfinite=False)
-    gradients.shrink_(found, max_norm)
 
 
 FINITE = st.lists(
@@ -151,8 +144,8 @@ TABLE: dict[str, Entry] = {
         errors=BROKEN,
         changes=IN_PLACE,
     ),
-    "adaptive_clip.clip_adaptive_": entry(
-        adaptive_clip.clip_adaptive_,
+    "clip.clip_adaptive_": entry(
+        clip.clip_adaptive_,
         parameters=PARAMETERS,
         clipping=positive(),
         eps=positive(),
@@ -160,7 +153,7 @@ TABLE: dict[str, Entry] = {
         errors=BROKEN,
         changes=IN_PLACE,
     ),
-    "adaptive_clip.AutoClip": entry(
+    "clip.AutoClip": entry(
         autoclip,
         parameters=SAME_PARAMETERS,
         calls=Kind(st.integers(1, 4)),
@@ -170,7 +163,7 @@ TABLE: dict[str, Entry] = {
         errors=BROKEN,
         changes=IN_PLACE,
     ),
-    "adaptive_clip.ZClip": entry(
+    "clip.ZClip": entry(
         zclip,
         parameters=SAME_PARAMETERS,
         calls=Kind(st.integers(1, 4)),
@@ -182,41 +175,14 @@ TABLE: dict[str, Entry] = {
         errors=BROKEN,
         changes=IN_PLACE,
     ),
-    "gradients.total_norm": entry(
-        gradients.total_norm, parameters=PARAMETERS, norm_type=TYPE_OF_NORM
+    "measure.total_norm": entry(
+        measure.total_norm, parameters=PARAMETERS, norm_type=TYPE_OF_NORM
     ),
-    "gradients.checked_gradients": entry(
-        gradients.checked_gradients,
+    "measure.checked_gradients": entry(
+        measure.checked_gradients,
         parameters=PARAMETERS,
         norm_type=TYPE_OF_NORM,
         errors=BROKEN,
-    ),
-    # The next ones serve other modules of gradlib, which have checked the arguments.
-    "gradients.gather": entry(
-        gradients.gather,
-        parameters=PARAMETERS,
-        norm_type=TYPE_OF_NORM,
-        error_if_nonfinite=FLAG,
-        errors=BROKEN,
-    ),
-    "gradients.norms_of": entry(gradients.norms_of, tensors=Kind(TENSORS)),
-    "gradients.joint_norm": entry(gradients.joint_norm, norms=Kind(TENSORS)),
-    "gradients.wide": entry(gradients.wide, tensors=Kind(TENSORS)),
-    "gradients.on_one_device": entry(gradients.on_one_device, tensors=Kind(TENSORS)),
-    "gradients.shrink_": entry(
-        shrunk, owners=Kind(OWNERS), max_norm=Kind(positive().good), changes=IN_PLACE
-    ),
-    "gradients.scale_": entry(
-        gradients.scale_,
-        tensors=Kind(TENSORS),
-        scale=Kind(st.builds(torch.tensor, st.floats(0, 2))),
-        changes=("weights",),
-    ),
-    "gradients.scale_each_": entry(
-        lambda tensors, scale: gradients.scale_each_(tensors, [scale] * len(tensors)),
-        tensors=Kind(TENSORS),
-        scale=Kind(st.builds(torch.tensor, st.floats(0, 2))),
-        changes=("weights",),
     ),
     "measure.gradient_norms": entry(
         measure.gradient_norms,
@@ -255,22 +221,21 @@ TABLE: dict[str, Entry] = {
         a=refused([], 7, None, "ab", torch.zeros(3), torch.tensor([NAN]), ["x"]),
         b=refused([], 7, None, "ab", torch.zeros(3), torch.tensor([INF]), ["x"]),
     ),
-    "nonfinite.kind_of": entry(search.kind_of, tensor=Kind(TENSOR.good)),
-    "nonfinite.first_nonfinite": entry(
-        search.first_nonfinite,
+    "measure.first_nonfinite": entry(
+        measure.first_nonfinite,
         joint=st.builds(step_of, NETWORK, PAIR, st.booleans()),
         model=refused(*NO_MODEL),
         run=refused(7, None, lambda: 7, lambda: torch.ones(2)),
     ),
-    "curvature.jacobian_singular_values": entry(
-        curvature.jacobian_singular_values,
+    "measure.jacobian_singular_values": entry(
+        measure.jacobian_singular_values,
         function=Kind(st.sampled_from(FUNCTIONS), (lambda x: 1.0, 7, None)),
         x=Kind(FLOATS, (7, None, torch.arange(3), "x")),
         k=Kind(st.none() | st.just(1), (0, -1, 1.5, "1", 10**6)),
         generator=GENERATOR,
     ),
-    "curvature.sharpness": entry(
-        curvature.sharpness,
+    "measure.sharpness": entry(
+        measure.sharpness,
         joint=st.builds(loss_of, NETWORK, PAIR),
         loss_fn=refused(
             7, None, lambda: 7.0, lambda: torch.ones(2), lambda: torch.tensor(NAN)

@@ -9,14 +9,12 @@ from kinds import (
     GENERATOR,
     INPUTS,
     KINDS_OF_NET,
-    MATRIX,
     NAMED,
     NAN,
     NETWORK,
     NO_MODEL,
     SEED,
     SMALL_SEED,
-    TENSOR,
     Entry,
     Kind,
     choice,
@@ -30,15 +28,7 @@ from kinds import (
 )
 from torch import Tensor, nn
 
-from gradlib import (
-    initialization,
-    models,
-    propagation,
-    recurrent,
-    schemes,
-    transformer,
-    vision,
-)
+from gradlib import initialization, models
 from gradlib.initialization import audit
 
 Drawn = dict[str, object]
@@ -84,16 +74,16 @@ def cnn(**arguments: object) -> None:
 
 
 def classifier(**arguments: object) -> None:
-    answered(recurrent.recurrent_classifier(**arguments), 3, arguments["in_features"])
+    answered(models.recurrent_classifier(**arguments), 3, arguments["in_features"])
 
 
 def language_model(**arguments: object) -> None:
-    model = recurrent.recurrent_lm(**arguments)
+    model = models.recurrent_lm(**arguments)
     model(torch.zeros(2, 3, dtype=torch.int64))
 
 
 def small_transformer(**arguments: object) -> None:
-    model = transformer.small_transformer(**arguments)
+    model = models.small_transformer(**arguments)
     model(torch.zeros(2, 1, dtype=torch.int64))
 
 
@@ -129,7 +119,7 @@ RNN = st.builds(
 )
 NO_LAYERS = (*NO_MODEL, nn.ReLU())
 INITIALIZABLE = Kind(NETWORK, NO_LAYERS)
-SCHEME = choice(*schemes.SCHEMES)
+SCHEME = choice(*initialization.SCHEMES)
 
 
 def normal(gain: float | None, std: float | None) -> dict[str, object]:
@@ -165,12 +155,12 @@ LIVE_NET = st.builds(
 
 
 def seen(model: nn.Module, x: Tensor) -> None:
-    with propagation.observed(model, lambda name, output: None):
+    with initialization.observed(model, lambda name, output: None):
         model(x)
 
 
 def rerun(model: nn.Module, x: Tensor) -> None:
-    with propagation.untouched(model):
+    with initialization.untouched(model):
         model.train()(x)
         model.eval()
 
@@ -200,20 +190,19 @@ TABLE: dict[str, Entry] = {
         bias=FLAG,
         seed=OPTIONAL_SEED,
     ),
-    "models.check_shape": entry(models.check_shape, joint=SHAPE, **NO_SHAPE),
-    "recurrent.recurrent_classifier": entry(
+    "models.recurrent_classifier": entry(
         classifier, in_features=SMALL, out_features=SMALL, **RECURRENT
     ),
-    "recurrent.recurrent_lm": entry(language_model, vocab=SMALL, **RECURRENT),
-    "recurrent.initialize_hidden_": entry(
-        recurrent.initialize_hidden_,
+    "models.recurrent_lm": entry(language_model, vocab=SMALL, **RECURRENT),
+    "models.initialize_hidden_": entry(
+        models.initialize_hidden_,
         rnn=Kind(RNN, (*NO_MODEL, nn.LSTM(2, 4, proj_size=2))),
         spectral_radius=not_negative(),
         scheme=HIDDEN,
         generator=GENERATOR,
         changes=("weights", "random state"),
     ),
-    "transformer.small_transformer": entry(
+    "models.small_transformer": entry(
         small_transformer,
         joint=st.builds(
             lambda heads, size: {"heads": heads, "width": heads * size},
@@ -232,22 +221,22 @@ TABLE: dict[str, Entry] = {
         causal=FLAG,
         seed=OPTIONAL_SEED,
     ),
-    "vision.vgg11": entry(
-        vision.vgg11,
+    "models.vgg11": entry(
+        models.vgg11,
         classes=SMALL,
         norm=FLAG,
         changes=("random state",),
         slow=300,
     ),
-    "vision.resnet18": entry(
-        vision.resnet18,
+    "models.resnet18": entry(
+        models.resnet18,
         classes=SMALL,
         zero_init=FLAG,
         changes=("random state",),
         slow=20,
     ),
-    "transformer.token_loss": entry(
-        transformer.token_loss,
+    "models.token_loss": entry(
+        models.token_loss,
         logits=Kind(
             st.builds(lambda seed: randn([2, 3, 4], seed), SMALL_SEED),
             (7, None, torch.zeros(3), torch.zeros(2, 5, 4)),
@@ -257,10 +246,8 @@ TABLE: dict[str, Entry] = {
             (7, None, torch.zeros(2, 5).long()),
         ),
     ),
-    "schemes.fan_in": entry(schemes.fan_in, weight=Kind(MATRIX)),
-    "schemes.weight_layers": entry(schemes.weight_layers, model=INITIALIZABLE),
-    "schemes.initialize_": entry(
-        schemes.initialize_,
+    "initialization.initialize_": entry(
+        initialization.initialize_,
         joint=FITTING,
         model=INITIALIZABLE,
         scheme=Kind(SCHEME.good, SCHEME.bad),
@@ -294,7 +281,7 @@ TABLE: dict[str, Entry] = {
         generator=GENERATOR,
         changes=("weights", "random state"),
     ),
-    "auditing.audit": entry(
+    "initialization.audit": entry(
         audit,
         model=Kind(LIVE_NET, NO_LAYERS),
         batch=Kind(st.none() | INPUTS.good, (7, "x", [1.0])),
@@ -302,23 +289,16 @@ TABLE: dict[str, Entry] = {
         tolerance=positive(),
         generator=Kind(GENERATOR.good),  # without a batch nothing is drawn
     ),
-    "propagation.predicted_growth": entry(
-        propagation.predicted_growth,
+    "initialization.predicted_growth": entry(
+        initialization.predicted_growth,
         model=INITIALIZABLE,
         activation=NAMED,
         renormalized=FLAG,
     ),
-    "propagation.measured_growth": entry(
-        propagation.measured_growth,
+    "initialization.measured_growth": entry(
+        initialization.measured_growth,
         model=Kind(LIVE_NET, NO_LAYERS),
         batch=Kind(INPUTS.good, INPUTS.bad),
         generator=GENERATOR,
-    ),
-    "propagation.mean_square": entry(propagation.mean_square, tensor=Kind(TENSOR.good)),
-    "propagation.observed": entry(
-        seen, model=Kind(LIVE_NET.map(nn.Module.eval)), x=Kind(INPUTS.good)
-    ),
-    "propagation.untouched": entry(
-        rerun, model=Kind(LIVE_NET.map(nn.Module.eval)), x=Kind(INPUTS.good)
     ),
 }

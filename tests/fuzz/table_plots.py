@@ -60,7 +60,7 @@ def curve(value: float, ax: object) -> None:
 
 
 TABLE: dict[str, Entry] = {
-    "plotting.bars.float16_histogram": entry(
+    "plotting.float16_histogram": entry(
         plotting.float16_histogram,
         values=Kind(
             st.lists(st.floats(1e-30, 1e30), min_size=1, max_size=5),
@@ -71,7 +71,7 @@ TABLE: dict[str, Entry] = {
         ax=AX,
         slow=20,
     ),
-    "plotting.bars.waterfall": entry(
+    "plotting.waterfall": entry(
         plotting.waterfall,
         levels=Kind(
             NUMBERS.map(lambda values: {f"step {k}": v for k, v in enumerate(values)}),
@@ -79,7 +79,7 @@ TABLE: dict[str, Entry] = {
         ),
         ax=AX,
     ),
-    "plotting.curves.loss_curves": entry(
+    "plotting.loss_curves": entry(
         plotting.loss_curves,
         runs=Kind(
             NUMBERS | RUN.filter(lambda run: any(x * 0 == 0 for x in run["loss"])),
@@ -88,7 +88,7 @@ TABLE: dict[str, Entry] = {
         log=FLAG,
         ax=AX,
     ),
-    "plotting.curves.seed_band": entry(
+    "plotting.seed_band": entry(
         band,
         joint=GRID,
         band=choice("range", "std"),
@@ -98,7 +98,7 @@ TABLE: dict[str, Entry] = {
         grid=refused(*NO_NUMBERS, [[1.0, 2.0]]),
         named={"grid": "ys", "x": "x|ys"},
     ),
-    "plotting.curves.theory_over_measurement": entry(
+    "plotting.theory_over_measurement": entry(
         points,
         joint=GRID,
         theory=Kind(
@@ -110,17 +110,17 @@ TABLE: dict[str, Entry] = {
         grid=refused(*NO_NUMBERS),
         named={"grid": "measured", "x": "x|measured"},
     ),
-    "plotting.health.health_strip": entry(
+    "plotting.health_strip": entry(
         plotting.health_strip,
         source=Kind(WATCHED, NO_SOURCE),
         biases=FLAG,
         axes=Kind(st.none(), (7, "axes", [], [7] * 4)),
         named={"axes": "ax(es)?"},
     ),
-    "plotting.health.update_ratio_strip": entry(
+    "plotting.update_ratio_strip": entry(
         plotting.update_ratio_strip, source=Kind(WATCHED, NO_SOURCE), biases=FLAG, ax=AX
     ),
-    "plotting.layers.gradient_norm_by_layer": entry(
+    "plotting.gradient_norm_by_layer": entry(
         plotting.gradient_norm_by_layer,
         norms=Kind(
             LAYERS | LAYERS.map(lambda norms: {"a run": norms}),
@@ -129,7 +129,7 @@ TABLE: dict[str, Entry] = {
         biases=FLAG,
         ax=AX,
     ),
-    "plotting.layers.norm_heatmap": entry(
+    "plotting.norm_heatmap": entry(
         plotting.norm_heatmap,
         source=Kind(WATCHED, NO_SOURCE),
         quantity=Kind(st.just("gradient_norm"), ("no such quantity",)),
@@ -138,7 +138,7 @@ TABLE: dict[str, Entry] = {
         ax=AX,
         named={"quantity": "no such quantity"},
     ),
-    "plotting.maps.confusion_matrix": entry(
+    "plotting.confusion_matrix": entry(
         plotting.confusion_matrix,
         counts=Kind(
             st.builds(
@@ -151,7 +151,7 @@ TABLE: dict[str, Entry] = {
         names=Kind(st.none(), (["a"] * 9, 7)),
         ax=AX,
     ),
-    "plotting.maps.phase_diagram": entry(
+    "plotting.phase_diagram": entry(
         phase,
         joint=GRID,
         boundary=Kind(st.floats(-10, 10)),
@@ -161,7 +161,7 @@ TABLE: dict[str, Entry] = {
         grid=refused(*NO_NUMBERS, [[NAN] * 2] * 2, [[1.0] * 9] * 2),
         named={"grid": "growth|y", "x": "x|growth"},
     ),
-    "plotting.style.use_style": entry(plotting.use_style, changes=("style",)),
+    "plotting.use_style": entry(plotting.use_style, changes=("style",)),
     "figures.SliderFigure": entry(
         SliderFigure,
         draw=Kind(st.just(curve), (7, None, "draw")),

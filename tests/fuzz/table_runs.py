@@ -39,7 +39,7 @@ from kinds import (
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradlib import chapter, data, tasks
+from gradlib import chapter, data
 from gradlib.clip import clip_norm_, normalize_
 from gradlib.diagnosis import diagnose, diagnose_history
 from gradlib.errors import DivergenceError
@@ -52,8 +52,8 @@ NO_TRAINABLE = (*NO_MODEL, nn.ReLU())
 RATES = [0.0, 1e-6, 0.1, 10.0, 1e30]
 NO_RATE = (-1.0, NAN, INF, "1", [1.0])
 CLIP = Kind(
-    st.sampled_from([None, partial(clip_norm_, max_norm=1.0), normalize_]),
-    (1.0, "norm"),
+    st.sampled_from([None, 1.0, INF, partial(clip_norm_, max_norm=1.0), normalize_]),
+    (0.0, -1.0, NAN, "norm", [1.0], nn.ReLU),
 )
 LOSS = Kind(
     st.just(cross_entropy),
@@ -181,7 +181,7 @@ TABLE: dict[str, Entry] = {
         errors=(DivergenceError,),
         changes=("weights", "gradients to None", "random state"),
     ),
-    "evaluation.accuracy": entry(
+    "training.accuracy": entry(
         accuracy,
         joint=st.builds(lambda batch: {"x": batch[0], "y": batch[1]}, PAIR),
         model=Kind(NETWORK, NO_MODEL),
@@ -189,7 +189,7 @@ TABLE: dict[str, Entry] = {
         y=refused(7, None, torch.zeros(99)),
         batch_size=count(1, 10),
     ),
-    "range_test.lr_range_test": entry(
+    "training.lr_range_test": entry(
         lr_range_test,
         model=Kind(NETWORK, NO_TRAINABLE),
         batches=BATCHES,
@@ -226,7 +226,7 @@ TABLE: dict[str, Entry] = {
         column=Kind(VALUES, ("1", None, [1.0], torch.ones(2))),
         named={"table_rows": "rows"},
     ),
-    "sweep.grid.build": entry(
+    "sweep.build": entry(
         build,
         model=Kind(st.just(TINY), (7, None, nn.Linear(3, 2), lambda: 7, nn.ReLU)),
         seed=count(0, 2**40),
@@ -234,7 +234,7 @@ TABLE: dict[str, Entry] = {
         activation=Kind(st.sampled_from(["relu", "tanh"])),
         named={"start": "scheme|start"},
     ),
-    "sweep.grid.sweep": entry(
+    "sweep.sweep": entry(
         sweep,
         model=Kind(st.just(TINY), (7, None, nn.Linear(3, 2), lambda: 7, nn.ReLU)),
         batches=Kind(PAIRS, NO_BATCHES),
@@ -253,7 +253,7 @@ TABLE: dict[str, Entry] = {
         steps=count(1, 3).or_none(),
         loss_fn=LOSS,
         momentum=Kind(st.floats(0, 0.99), (1.0, -0.1, NAN, "1", None)),
-        max_norm=positive().or_none(),
+        clip=CLIP,
         diverged_above=LIMIT,
         named={"schemes": "scheme(s)?"},
         slow=2,
@@ -277,7 +277,7 @@ TABLE: dict[str, Entry] = {
         max_steps=Kind(st.integers(1, 3), count(1, 3).or_none().bad),
         slow=20,
     ),
-    "diagnosis.past.diagnose_history": entry(
+    "diagnosis.diagnose_history": entry(
         diagnose_history, history=Kind(RUN, (7, None, [], History()))
     ),
     "data.mnist": entry(
@@ -296,19 +296,19 @@ TABLE: dict[str, Entry] = {
         epochs=count(1, 2).or_none(),
         drop_last=FLAG,
     ),
-    "tasks.adding_problem": entry(
-        tasks.adding_problem, n=count(1, 4), length=count(2, 9), seed=count(0, 2**40)
+    "data.adding_problem": entry(
+        data.adding_problem, n=count(1, 4), length=count(2, 9), seed=count(0, 2**40)
     ),
-    "tasks.copy_task": entry(
-        tasks.copy_task,
+    "data.copy_task": entry(
+        data.copy_task,
         n=count(1, 4),
         delay=count(1, 5),
         memory=count(1, 4),
         symbols=count(1, 9),
         seed=count(0, 2**40),
     ),
-    "tasks.heavy_tailed_noise": entry(
-        tasks.heavy_tailed_noise,
+    "data.heavy_tailed_noise": entry(
+        data.heavy_tailed_noise,
         size=Kind(
             st.integers(0, 5) | st.lists(st.integers(0, 3), max_size=3),
             (-1, 1.5, "2", None, [-1], [1.5]),
