@@ -3,10 +3,9 @@
 import codecs
 import gzip
 import io
-import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -64,10 +63,10 @@ def read_lines(source: str | PathLike[str]) -> Iterator[str]:
         ['loss: 2.5', 'loss: 2.4', 'loss: nan']
     """
     if is_text(source):
-        yield from _clean(io.StringIO(str(source), newline=None))
+        yield from clean_lines(split_lines(io.StringIO(str(source), newline=None)))
         return
     with open_text(source) as text:
-        yield from _clean(text)
+        yield from clean_lines(split_lines(text))
 
 
 def open_text(path: str | PathLike[str]) -> TextIO:
@@ -140,14 +139,16 @@ class _Unpacked(io.RawIOBase):
         return len(content)
 
 
-def _clean(text: TextIO) -> Iterator[str]:
-    for line in _split(text):
+def clean_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Lines without colors, and with straight quotes."""
+    for line in lines:
         if "\x1b" in line:
             line = _ESCAPE.sub("", line)
         yield line if line.isascii() else line.translate(_QUOTES)
 
 
-def _split(text: TextIO) -> Iterator[str]:
+def split_lines(text: TextIO) -> Iterator[str]:
+    """Lines of a text, cut where they are longer than `LONGEST`."""
     rest, skipping = "", False
     while chunk := text.read(CHUNK):
         parts = chunk.split("\n")
@@ -162,11 +163,3 @@ def _split(text: TextIO) -> Iterator[str]:
             rest, skipping = "", True
     if rest:
         yield rest
-
-
-def size(path: str | PathLike[str]) -> int:
-    """Bytes of a file, or 0 where there is none."""
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return 0
