@@ -5,13 +5,16 @@ import json
 import math
 import operator
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import SupportsFloat, cast
+from typing import TYPE_CHECKING, Any, SupportsFloat, cast
 
 from gradlib.checks import check_count
-from gradlib.tables import text_table
+from gradlib.tables import html_table, text_table
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["History"]
 
@@ -252,6 +255,90 @@ class History:
             ) from error
         return history
 
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> "History":
+        """Read the numbers of any training program's log, or of what `save` wrote.
+
+        Args:
+            path: A log in one of the formats of `gradlib.read_log`, which also gives
+                events and the format; a TensorBoard event file; a CSV file of W&B,
+                MLflow or TensorBoard; or a file of `save`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: no number of a training in it.
+
+        Example:
+            >>> import tempfile
+            >>> path = Path(tempfile.mkdtemp()) / "train.log"
+            >>> _ = path.write_text("step 1 loss 2.5\\nstep 2 loss 2.25\\n")
+            >>> History.read(path)["loss"]
+            [2.5, 2.25]
+        """
+        from gradlib.logs import read_log
+
+        with Path(path).open("rb") as file:
+            is_own = file.read(64).startswith(f'{{"format": "{_FORMAT}"'.encode())
+        return cls.load(path) if is_own else read_log(Path(path)).history
+
+    @classmethod
+    def from_records(cls, records: Iterable[Mapping[str, object]]) -> "History":
+        """A history of dictionaries, such as ``trainer.state.log_history``.
+
+        Names are those of the history: ``grad_norm`` becomes ``gradient_norm``, ``lr``
+        ``learning_rate``, and so on. What is no number is left out.
+
+        Args:
+            records: Dictionaries with ``step`` (or ``_step``, ``global_step``, ...);
+                without it, records are counted.
+
+        Raises:
+            ValueError: the steps fall.
+
+        Example:
+            >>> log_history = [{"loss": 2.5, "grad_norm": 1.5, "step": 10}]
+            >>> History.from_records(log_history)
+            step  loss  gradient_norm
+              10   2.5            1.5
+        """
+        from gradlib.logs.records import columns_of
+
+        history = cls()
+        for place, record in enumerate(records):
+            step, columns = columns_of(record)
+            if columns:
+                history.extend(
+                    place if step is None else step, columns, columns.values()
+                )
+        return history
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """All columns as a table of pandas, with the step as its index.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "History.to_pandas needs pandas; install gradlib[logs]"
+            ) from error
+        columns = {name: self[name] for name in self.columns[1:]}
+        index = pandas.Index(self["step"], name="step")
+        return pandas.DataFrame(columns, index=index)
+
+    def to_tensorboard(self, writer: Any) -> None:
+        """Write all columns as scalars.
+
+        Args:
+            writer: A ``torch.utils.tensorboard.SummaryWriter``, or anything with
+                ``add_scalar(name, value, step)``.
+        """
+        for name in self.columns[1:]:
+            for step, value in zip(*self.packed(name), strict=True):
+                writer.add_scalar(name, value, step)
+
     def _values(self, column: str) -> list[float | None]:
         """One value a step, None where the step lacks the column."""
         if column == "step":
@@ -264,6 +351,10 @@ class History:
     def __repr__(self) -> str:
         return self.table()
 
+    def _repr_html_(self) -> str:
+        header, rows = self._shown(10)
+        return html_table(header, rows)
+
     def table(self, rows: int = 10) -> str:
         """The first and the last steps as text, without the columns of layers.
 
@@ -273,16 +364,32 @@ class History:
         check_count(rows, "rows", least=2)
         if not self._rows.steps:
             return "History without steps"
-        names = [name for name in self.columns if "/" not in name]
-        cells = [[f"{v:.4g}" for v in self[name]] for name in names[1:]]
-        lines = zip(map(str, self._rows.steps), *cells, strict=True)
-        shown = [text_table(names, lines, most=rows)]
+        names, lines = self._shown(rows)
+        shown = [text_table(names, lines)]
         hidden = len(self.columns) - len(names)
         if hidden:
             shown.append(f"and {hidden} columns of layers")
         if self.diverged_at is not None:
             shown.append(f"diverged at step {self.diverged_at}")
         return "\n".join(shown)
+
+    def _shown(self, most: int) -> tuple[list[str], list[list[str]]]:
+        """Names without those of layers, and the first and the last rows as texts."""
+        names = [name for name in self.columns if "/" not in name]
+        columns = [self[name] for name in names]
+        places = list(range(len(self)))
+        tail = most // 2
+        cut = places[: most - tail] + places[-tail:] if len(places) > most else places
+        rows = [
+            [
+                f"{column[k]:.4g}" if j else str(column[k])
+                for j, column in enumerate(columns)
+            ]
+            for k in cut
+        ]
+        if len(places) > most:
+            rows.insert(most - tail, ["...", *[""] * (len(names) - 1)])
+        return names, rows
 
 
 def _to_json(value: float | None) -> float | str | None:

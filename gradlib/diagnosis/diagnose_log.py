@@ -1,6 +1,6 @@
 """Diagnose the log of a training, where there are no model and no data to look at."""
 
-import math
+from itertools import pairwise
 from os import PathLike
 
 from gradlib.diagnosis.evidence.training_log import TrainingLog
@@ -11,6 +11,9 @@ from gradlib.logs import Log, read_log
 ENOUGH = 5
 """Finite records of a loss that can be called healthy: with four, a loss that falls by
 chance is as likely as not."""
+
+IN_A_ROW = 4
+"""Records, each lower than the one before, that are enough: by chance, 1 in 24."""
 
 
 def diagnose_log(path_or_text: str | PathLike[str]) -> Report:
@@ -71,6 +74,13 @@ def judge(log: Log) -> Report:
     return Report(
         findings,
         _watched(evidence),
+        {
+            "counted in": f"{log.unit}s",
+            "records": len(log.history),
+            "format": log.format,
+            "events": len(log.events),
+            "lines not read": len(log.unread),
+        },
         verdict=verdict,
         remarks=tuple(sign.symptom for sign in told),
         next_test=test,
@@ -100,8 +110,10 @@ def _findings(signs: list[Sign]) -> tuple[Finding, ...]:
 def _is_sound(evidence: TrainingLog) -> bool:
     """Enough finite records, and the loss is not higher at the end."""
     loss = evidence.loss
-    if loss is None or len(loss.finite) < ENOUGH or loss.bad:
+    if loss is None or loss.bad or len(loss) < IN_A_ROW:
         return False
+    if len(loss) < ENOUGH:
+        return all(after < before for before, after in pairwise(loss.values))
     noise = 3 * loss.jump
     return loss.end <= loss.start + max(noise, 0.1 * abs(loss.start))
 
@@ -118,4 +130,4 @@ def _watched(evidence: TrainingLog) -> str:
         told += f"; {len(log.events)} events"
     if log.unread:
         told += f"; {len(log.unread)} lines could not be read"
-    return told + ". Nothing could be tried, so several causes may fit."
+    return told + "."

@@ -3,9 +3,11 @@
 import math
 import textwrap
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from gradlib.diagnosis.causes import CAUSES
+from gradlib.tables import html_table
 
 CERTAIN = 0.9
 LIKELY = 0.7
@@ -118,22 +120,27 @@ class Report:
     def __repr__(self) -> str:
         return str(self)
 
+    def _repr_html_(self) -> str:
+        return _page(self)
+
     def __str__(self) -> str:
         title = (
             CAUSES[self.cause].title if self.cause in CAUSES else "too little to say"
         )
         told = f"Diagnosis: {self.cause} ({title})"
         if self.first_bad_step is not None:
-            told += f", first bad at {self.first_bad_step}"
+            told += f", first bad {_unit(self)} {self.first_bad_step}"
         lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
         lines += _paragraph("Watched", self.watched)
+        told = ""
         for rank, finding in enumerate(self.findings, 1):
             sure = f"{finding.certainty} ({100 * finding.confidence:.0f} %)"
             lines += ["", f"{rank}. {finding.cause} in {finding.layer}: {sure}"]
-            lines += _paragraph("Symptom", finding.symptom)
+            repeated, told = finding.symptom == told, finding.symptom
+            lines += _paragraph("Symptom", "the same." if repeated else told)
             lines += _paragraph("Cause", CAUSES[finding.cause].title + ".")
-            shown = "; ".join(f"{k}: {_short(v)}" for k, v in finding.evidence.items())
-            lines += _paragraph("Evidence", shown)
+            if not repeated:
+                lines += _paragraph("Evidence", _listed(finding.evidence))
             lines += _paragraph("Fix", finding.fix)
             lines += _paragraph("Read", f"chapters/{finding.chapter}.ipynb")
         for remark in self.remarks:
@@ -143,10 +150,45 @@ class Report:
         return "\n".join(lines)
 
 
+def _page(report: Report) -> str:
+    """The report for a notebook."""
+    title = _title(report.cause)
+    parts = [
+        f"<p><b>{escape(report.verdict)}: {escape(report.cause)}</b> ({escape(title)})"
+    ]
+    if report.first_bad_step is not None:
+        parts.append(f", first bad {_unit(report)} {report.first_bad_step}")
+    parts.append(f"</p><p>{escape(report.watched)}</p>")
+    if report.findings:
+        header = ["cause", "where", "how sure", "symptom", "fix", "chapter"]
+        rows = [
+            [f.cause, f.layer, f.certainty, f.symptom, f.fix, f.chapter]
+            for f in report.findings
+        ]
+        parts.append(html_table(header, rows))
+    parts += [f"<p>{escape(remark)}</p>" for remark in report.remarks]
+    if report.next_test:
+        parts.append(f"<p><b>Next test:</b> {escape(report.next_test)}</p>")
+    return "".join(parts)
+
+
+def _title(cause: str) -> str:
+    return CAUSES[cause].title if cause in CAUSES else "too little to say"
+
+
+def _unit(report: Report) -> str:
+    """What the first bad step counts."""
+    return str(report.measurements.get("counted in", "steps")).removesuffix("s")
+
+
+def _listed(evidence: dict[str, Any]) -> str:
+    return "; ".join(f"{name}: {_short(value)}" for name, value in evidence.items())
+
+
 def _paragraph(label: str, text: str) -> list[str]:
     if not text:
         return []
-    start = f"   {label + ':':10}"
+    start = f"   {label + ':':9} "
     return textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=" " * 13)
 
 

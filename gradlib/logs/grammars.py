@@ -18,9 +18,9 @@ class Grammar:
         format: Name of the format; several grammars may share it.
         line: A part of the line as it is printed. ``<loss>`` stands for a number
             that goes into the column ``loss``, ``...`` for anything, a blank for
-            blanks or nothing. ``<step>`` counts the record; ``<epoch>`` with
-            ``<batch>`` and ``<batches>`` do so together; ``<steps>`` and
-            ``<epochs>`` are totals, which are not kept.
+            blanks or nothing; blanks may also stand before a number. ``<step>``
+            counts the record; ``<epoch>`` with ``<batch>`` and ``<batches>`` do so
+            together; ``<steps>`` and ``<epochs>`` are totals, which are not kept.
         pairs: How more columns are written in the line: ``":"`` for names and
             numbers with a colon or ``=`` between, ``" "`` where also blanks do,
             ``""`` for none.
@@ -62,7 +62,8 @@ def _expression(line: str) -> str:
         parts.append(re.escape(line[end : place.start()]))
         name, anything, _ = place.groups()
         if name:
-            parts.append(rf"(?P<{name}>{COUNT if name in _COUNTED else NUMBER})")
+            number = COUNT if name in _COUNTED else NUMBER
+            parts.append(rf"\s*(?P<{name}>{number})")
         else:
             parts.append(".{0,400}?" if anything else r"\s*")
         end = place.end()

@@ -1,12 +1,13 @@
 """What was read from a log: a history, events, and what could not be read."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from html import escape
 
 from gradlib.history import History
 from gradlib.logs.events import Event
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Log:
     """A training log, read.
 
@@ -24,6 +25,8 @@ class Log:
         half_precision: The log names float16, a loss scaler, or a card without
             bfloat16.
         source: Name of the file, or ``"text"``.
+        offsets: Steps of the history from which on the log shows a smaller number,
+            and by how much; see `shown`.
 
     Example:
         >>> from gradlib.logs import read_log
@@ -46,7 +49,7 @@ class Log:
     lines: int = 0
     half_precision: bool = False
     source: str = "text"
-    offsets: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    offsets: tuple[tuple[int, int], ...] = ()
 
     def shown(self, step: int) -> int:
         """The number that the log itself shows for a step of the history.
@@ -60,8 +63,14 @@ class Log:
         return step - offset
 
     def __repr__(self) -> str:
-        told = (
+        return f"{self._told}\n{self.history}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self._told)}</p>{self.history._repr_html_()}"
+
+    @property
+    def _told(self) -> str:
+        return (
             f"{self.source}: {self.lines} lines, format {self.format}, "
             f"{len(self.history)} records by {self.unit}, {len(self.events)} events"
         )
-        return f"{told}\n{self.history}"

@@ -32,6 +32,8 @@ def find_pairs(text: str, blank: bool = False) -> list[tuple[str, str, str]]:
     Example:
         >>> find_pairs("lr: 0.1, Train Loss = 2.5 (2.75) eta: 1:20:00")
         [('lr', '0.1', ''), ('Train Loss', '2.5', '2.75')]
+        >>> find_pairs("Loss is 1.25. Current rate is 0.1.")
+        [('Loss', '1.25', ''), ('Current rate', '0.1', '')]
         >>> find_pairs("lr 0.1 loss nan", blank=True)
         [('lr', '0.1', ''), ('loss', 'nan', '')]
     """
@@ -40,6 +42,8 @@ def find_pairs(text: str, blank: bool = False) -> list[tuple[str, str, str]]:
 
 _WORD = r"[A-Za-z_][\w/.@\-]{0,79}"
 _NAME = rf"(?<![\w/.@\-(])({_WORD}(?: {_WORD}){{0,3}})"
-_VALUE = rf"[\"'\[(]{{0,2}}({NUMBER})(?:\s{{0,3}}\(({NUMBER})\))?"
-_SIGNED = re.compile(rf"{_NAME}[\"']?[ \t]{{0,4}}[:=][ \t]{{0,16}}{_VALUE}")
+_VALUE = rf"(?:(?<==)\[)?[\"'(]{{0,2}}({NUMBER})(?:\s{{0,3}}\(({NUMBER})\))?"
+_SIGNED = re.compile(
+    rf"{_NAME}[\"']?(?:[ \t]{{0,4}}[:=]| is(?= ))[ \t]{{0,16}}{_VALUE}"
+)
 _BLANK = re.compile(rf"{_NAME}[\"']?[ \t]{{0,4}}[:=]?[ \t]{{0,16}}(?<=[ :=\t]){_VALUE}")

@@ -16,6 +16,7 @@ from gradlib.logs.lines import is_text, read_lines
 from gradlib.logs.log import Log
 from gradlib.logs.names import column_of, is_loss, is_quantity, is_validation
 from gradlib.logs.numbers import NUMBER, find_pairs, to_number
+from gradlib.logs.records import as_number, columns_of, whole
 from gradlib.logs.table import Table
 
 UNREAD = 100
@@ -38,6 +39,8 @@ _BAR = re.compile(r"\|\s*(\d+)/(\d+) \[")
 _BATCH = re.compile(
     r"(?i)\b(?:iter|iteration|step|batch|it)s?\W{0,4}(\d{1,12})\s*(?:/|of)\s*(\d{1,12})"
 )
+_STEP = re.compile(r"(?i)\b(?:global.?step|iteration|iter|step)\W{1,3}(\d{1,12})\b")
+_AT = re.compile(r"(?i)\b(?:iteration|iter|step|update)s?\W{1,3}(\d{1,12})\b")
 _EPOCH = re.compile(r"(?i)\bepochs?\W{0,4}(\d{1,9})\b")
 _BOX = re.compile(rf"^\s*[|│]\s*([A-Za-z][\w/ .\-()]*?)\s*[|│]\s*({NUMBER})\s*[|│]\s*$")
 _RULE = re.compile(r"^\s*[-=+|─━┄╌┬┴┼:\s]{4,}$")
@@ -45,6 +48,12 @@ _HEADER = re.compile(r"(?i)loss|gpu_mem|perplexity")
 _CELLS = re.compile(r"\s{2,}|\t|\s*[|│]\s*")
 _NUMBER = re.compile(NUMBER)
 _RANK = re.compile(r"^\[?(?:rank|default|gpu|worker)?\s?\d{1,4}\]?:", re.IGNORECASE)
+_YOLO_HEADINGS = {
+    "box": "box_loss",
+    "obj": "obj_loss",
+    "cls": "cls_loss",
+    "total": "loss",
+}
 _HEADINGS = {"#": "step", "E": "epoch", "Training Loss": "loss"}
 
 
@@ -116,7 +125,7 @@ class Reader:
         self._csv: list[str] = []
         self._context: dict[str, int] = {}
         self._plans: dict[tuple[str, ...], tuple[str, tuple[str, ...], list[int]]] = {}
-        self._widest = 0
+        self._before = self._content = ""
 
     def read(self, line: str) -> None:
         """Read one line."""
@@ -124,7 +133,8 @@ class Reader:
         if line[:1] == "{" and self._record(line):
             return
         if len(line) > LONG:
-            if not any([self._record(text) for text in _OBJECT.findall(line)]):
+            found = [self._record(text) for text in _OBJECT.findall(line)]
+            if not any(found):
                 self._miss(line)
             return
         text = line.strip()
@@ -134,7 +144,9 @@ class Reader:
         event = find_event(text)
         if event:
             self._half = self._half or speaks_of_half(text)
-            self._events.append((event[0], self._number, self._clock, *event[1:]))
+            at = _AT.search(text) if event[0] == "stopped" else None
+            clock = int(at[1]) - 1 if at else self._clock
+            self._events.append((event[0], self._number, clock, *event[1:]))
         elif not known:
             self._half = self._half or speaks_of_half(text)
             self._miss(text)
@@ -225,7 +237,7 @@ class Reader:
         found = {
             key: number
             for key, value in zip(keys, values, strict=True)
-            if (number := _as_number(value)) is not None
+            if (number := as_number(value)) is not None
         }
         fraction = (
             values[keys.index("global_step/max_steps")]
@@ -247,20 +259,13 @@ class Reader:
         return self._found(found, step, _format_of(keys))
 
     def _found(self, found: _Columns, step: int, format_: str) -> bool:
-        if "train_runtime" in found:
+        counted, columns = columns_of(found)
+        if "train_runtime" in found or not any(map(is_quantity, columns)):
             return False
-        columns: _Columns = {}
-        for key, number in found.items():
-            column = column_of(key)
-            if column and (column not in columns or key == column):
-                columns[column] = number
-        counted = _whole(columns.pop("step", -1.0))
-        if not any(map(is_quantity, columns)):
-            return False
-        table = self._get(format_)
-        step = step if step >= 0 else counted if counted >= 0 else self._bar
+        if step < 0:
+            step = self._bar if counted is None else counted
         self._bar = -1
-        self._add(table, columns, step)
+        self._add(self._get(format_), columns, step)
         return True
 
     def _dictionary(self, text: str) -> bool:
@@ -274,9 +279,13 @@ class Reader:
         start = _OPENS.search(text)
         if not start:
             return False
-        self._tick(text[: start.start()])
-        parts = _OBJECT.findall(text, start.start())
-        return any([self._record(part) for part in parts])
+        before, content = text[: start.start()], text[start.start() :]
+        self._tick(before)
+        if content == self._content and before and before != self._before:
+            return True
+        self._before, self._content = before, content
+        found = [self._record(part) for part in _OBJECT.findall(content)]
+        return any(found)
 
     def _block_row(self, text: str) -> bool:
         assert self._block is not None
@@ -310,7 +319,7 @@ class Reader:
                 for name, cell in zip(self._csv, cells, strict=True):
                     if name and name not in columns and _NUMBER.fullmatch(cell):
                         columns[name] = to_number(cell)
-                step = _whole(columns.pop("step", -1.0))
+                step = whole(columns.pop("step", -1.0))
                 if columns:
                     self._add(self._get("csv"), columns, step)
                     return True
@@ -348,7 +357,8 @@ class Reader:
             if len(names) < 3:
                 names = text.split()
             if len(names) >= 3:
-                named = [_HEADINGS.get(n) or column_of(n) for n in names]
+                headings = _YOLO_HEADINGS if "gpu_mem" in text.lower() else _HEADINGS
+                named = [headings.get(n) or column_of(n) for n in names]
                 if any(n in ("step", "epoch") for n in named):
                     self._header, self._blanks = named, 0
                     return True
@@ -362,16 +372,11 @@ class Reader:
             first = token.split("/")[0].rstrip(":")
             if name and name not in columns and _NUMBER.fullmatch(first):
                 columns[name] = to_number(first)
-        step = _whole(columns.pop("step", columns.get("epoch", -1.0)))
-        if step < 0 or not any(
-            is_quantity(name) or name.startswith(("box", "obj", "cls"))
-            for name in columns
-        ):
+        step = whole(columns.pop("step", columns.get("epoch", -1.0)))
+        if step < 0 or not any(map(is_quantity, columns)):
             return False
-        yolo = any(name.startswith(("box", "cls")) for name in columns)
-        format_ = "ultralytics" if yolo else "columns"
-        table = self._get(format_)
-        self._add(table, columns, step)
+        format_ = "ultralytics" if "box_loss" in columns else "columns"
+        self._add(self._get(format_), columns, step)
         return True
 
     def _box_row(self, text: str) -> bool:
@@ -392,9 +397,9 @@ class Reader:
         box, self._box = self._box, {}
         if len(box) < 2:
             return
-        step = _whole(box.pop("step", -1.0))
+        step = whole(box.pop("step", -1.0))
         if step < 0:
-            step = _whole(box.get("epoch", -1.0))
+            step = whole(box.get("epoch", -1.0))
         self._add(self._get("box"), box, step)
 
     # One line, one record.
@@ -423,7 +428,7 @@ class Reader:
         if grammar.pairs:
             for name, number in self._named(text, grammar).items():
                 columns.setdefault(name, number)
-        counted = _whole(columns.pop("step", -1.0))
+        counted = whole(columns.pop("step", -1.0))
         step = counts.get("step", counted)
         if "epoch" in counts:
             columns["epoch"] = float(counts["epoch"])
@@ -486,24 +491,24 @@ class Reader:
         return True
 
     def _pairs(self, text: str) -> bool:
-        """The rest: names and numbers with a sign between, or after ``loss`` a blank."""
+        """The rest: names and numbers, a sign between, or after ``loss`` a blank."""
         columns = self._named(text)
         if not any(map(is_quantity, columns)) and _HEADER.search(text):
             columns = _blank_columns(text)
         if not any(map(is_quantity, columns)):
-            counts = {
-                n: _whole(v) for n, v in columns.items() if n in ("step", "epoch")
-            }
+            counts = {n: whole(v) for n, v in columns.items() if n in ("step", "epoch")}
             if epoch := _EPOCH.search(text):
                 counts.setdefault("epoch", int(epoch[1]))
             self._context.update({n: c for n, c in counts.items() if c >= 0})
             return bool(counts)
         table = self._get("plain_pairs")
-        step = _whole(columns.pop("step", -1.0))
+        step = whole(columns.pop("step", -1.0))
         epoch = _EPOCH.search(text)
         if "epoch" not in columns and (epoch or "epoch" in self._context):
             columns["epoch"] = float(epoch[1] if epoch else self._context["epoch"])
         batch = _BATCH.search(text)
+        if step < 0 and not batch and (count := _STEP.search(text)):
+            step = int(count[1])
         if batch:
             step = int(batch[1])
             if "epoch" in columns and math.isfinite(columns["epoch"]):
@@ -514,7 +519,10 @@ class Reader:
             if table.overlaps(columns):
                 del self._context["step"]
                 step = -1
-        self._add(table, columns, step)
+        if step < 0 and table.belongs(columns):
+            table.join(columns)
+        else:
+            self._add(table, columns, step)
         return True
 
     def _heading(self, text: str) -> bool:
@@ -604,25 +612,6 @@ def _worth(table: Table) -> tuple[int, int, bool]:
     losses = [name for name in table.history.columns if is_quantity(name)]
     records = max((len(table.history.packed(n)[0]) for n in losses), default=0)
     return records, len(table), table.format != "plain_pairs"
-
-
-def _whole(number: float) -> int:
-    """A count, or -1."""
-    whole = math.isfinite(number) and 0 <= number < 1e15 and number == int(number)
-    return int(number) if whole else -1
-
-
-def _as_number(value: object) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, (int, float)):
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf
-    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-        return to_number(value.strip())
-    return None
 
 
 def _cells(text: str) -> list[str]:

@@ -55,6 +55,10 @@ class Table:
         """Whether the last record has one of these columns already."""
         return not self._pending.keys().isdisjoint(columns)
 
+    def belongs(self, columns: dict[str, float]) -> bool:
+        """Whether a line without a step goes on with the last record, which has one."""
+        return self._step >= 0 and not self.overlaps(columns)
+
     def put(
         self, names: tuple[str, ...], values: list[float], line: int, step: int
     ) -> None:

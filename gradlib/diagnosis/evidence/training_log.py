@@ -194,8 +194,11 @@ class TrainingLog:
             pairs = zip(curve.steps, curve.values, strict=True)
             found += [(step, 1, value) for step, value in pairs]
         for event in self.events("overflow"):
-            if event.before is not None:
-                found.append((event.step, 0, event.before))
+            before = event.before
+            if before is None and event.value is not None:
+                before = 2 * event.value
+            if before is not None:
+                found.append((event.step, 0, before))
             if event.value is not None:
                 found.append((event.step, 0, event.value))
         found.sort(key=lambda entry: entry[:2])

@@ -5,7 +5,7 @@ the likeliest first, and the test that tells them apart.
 """
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -86,7 +86,7 @@ FLOAT32_FLOOR = 87.3365
 LARGEST_LOG_PERPLEXITY = 100.0
 CLAMPS = {
     FLOAT32_FLOOR: "-log(1.2e-38), the smallest number of float32",
-    LARGEST_LOG_PERPLEXITY: "the logarithm of the largest perplexity that is printed, e^100",
+    LARGEST_LOG_PERPLEXITY: "the logarithm of e^100, at which printed perplexities end",
     27.6310: "-log(1e-12)",
     23.0259: "-log(1e-10)",
     18.4207: "-log(1e-8)",
@@ -127,6 +127,12 @@ other reasons."""
 
 SPIKE = 30.0
 """Gradient norm over its median; heavy tails of language models reach 10."""
+
+FLOAT32_FORMATS = {
+    *("caffe", "columns", "darknet", "detectron2", "frcnn_session", "keras", "mmcv"),
+    *("mxnet", "opennmt", "pytorch_imagenet", "ssd_pytorch", "tf_estimator", "tf_slim"),
+}
+"""Programs that compute in float32 unless told otherwise, or know nothing else."""
 
 TINY = 1e-12
 
@@ -235,8 +241,7 @@ def _first_bad_norm(log: TrainingLog, step: int) -> Curve | None:
 
 
 def _before(curve: Curve, place: int) -> float:
-    known = [value for value in curve.values[max(0, place - 3) : place]]
-    return known[-1] if known else math.nan
+    return curve.values[place - 1] if place else math.nan
 
 
 def _lead_up(log: TrainingLog, curve: Curve, place: int) -> tuple[str, str]:
@@ -264,16 +269,23 @@ def _lead_up(log: TrainingLog, curve: Curve, place: int) -> tuple[str, str]:
             )
     if len(before) <= FIRST_STEPS and log.log.shown(step) <= FIRST_STEPS:
         return "early", (
-            f"The {len(before)} record(s) before it were finite, the last {before[-1]:.4g}."
+            f"{len(before)} finite record(s) come before it, the last {before[-1]:.4g}."
         )
     return "quiet", (
-        f"The {len(before)} records before it were quiet: {before[-1]:.4g} just before, "
-        f"median {usual:.4g}."
+        f"The {len(before)} record(s) before it were quiet: {before[-1]:.4g} just "
+        f"before, median {usual:.4g}."
     )
 
 
 def _causes_of_nan(log: TrainingLog, lead: str) -> tuple[tuple[str, float], ...]:
     half = 0.1 if log.log.half_precision else 0.0
+    if log.log.format in FLOAT32_FORMATS and not half and lead != "start":
+        return (
+            ("lr_too_high", 0.7 if lead == "climb" else 0.5),
+            ("bad_data", 0.45),
+            ("loss_numerics", 0.4),
+            ("fp16_overflow", 0.3),
+        )
     if lead == "start":
         if log.log.format == "ultralytics":
             return (
@@ -469,8 +481,20 @@ def scaler_searching(log: TrainingLog) -> Sign | None:
     scales = log.scales
     _, run = _halvings(scales)
     overflows = log.events("overflow")
-    if not overflows or len(run) < 2:
+    if not overflows or not scales:
         return None
+    if (
+        len(overflows) == 1
+        and log.loss is not None
+        and _goes_on(log, overflows[0].step)
+    ):
+        return Sign(
+            NORMAL,
+            f"One overflow at {log.at(overflows[0].step)}: the loss scaler tried a "
+            "doubled scale and skipped one update; the records after it are finite.",
+            step=overflows[0].step,
+            assures=True,
+        )
     top, least = run[0][1], min(value for _, value in scales)
     if top < SCALE_START and len(run) > HALVINGS:
         return None
@@ -491,6 +515,12 @@ def scaler_searching(log: TrainingLog) -> Sign | None:
         test="Look at the next 200 steps: a scale that stays is normal, one that falls "
         "below 1 is not.",
     )
+
+
+def _goes_on(log: TrainingLog, step: int) -> bool:
+    loss = log.loss
+    place = bisect_left(loss.steps, step) if loss else 0
+    return bool(loss and loss.values[place:] and loss.is_finite)
 
 
 def overflow_and_rise(log: TrainingLog) -> Sign | None:
@@ -576,8 +606,10 @@ def average_not_finite(log: TrainingLog) -> Sign | None:
                 NORMAL,
                 f"{name} is {curve.values[curve.bad[0]]} from "
                 f"{log.at(curve.steps[curve.bad[0]])} on while {median_curve.name} "
-                "stays finite: one bad value stays in a mean over the epoch.",
+                "stays finite: one bad value stays in a mean over the epoch, and the "
+                "updates after it are sound.",
                 step=curve.steps[curve.bad[0]],
+                assures=True,
             )
     return None
 
@@ -914,8 +946,8 @@ def reward_without_gradient(log: TrainingLog) -> Sign | None:
             norm.steps[0],
             norm.name,
             {"reward_std": spread.largest, "records": len(norm)},
-            "Run the same script with the versions of its authors, then with the latest "
-            "ones: a norm above 0 means that a library loses the gradient.",
+            "Run the script with the versions that its authors name, then with the "
+            "latest ones: a norm above 0 means that a library loses the gradient.",
         )
     if len(norm) < 3:
         return None
