@@ -24,7 +24,7 @@ class SliderFigure:
     matplotlib draws one frame for each value, stored as SVG. A native range input
     shows one of them: by mouse, touch and keyboard, in the book, in Jupyter and in
     Colab, without a network. All frames place their axes alike. In the book's dark
-    mode, black and white and the colours of the style turn with the page.
+    mode, black and white and the colors of the style turn with the page.
 
     Args:
         draw: Called as ``draw(value, ax)`` for each value. With ``subplots`` it gets

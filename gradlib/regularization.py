@@ -17,7 +17,7 @@ def l1_penalty(parameters: Tensor | Iterable[Tensor]) -> Tensor:
     """Sum of absolute values: sum |w|. Draws weights to exactly zero.
 
     Args:
-        parameters: What to penalise.
+        parameters: What to penalize.
 
     Raises:
         ValueError: there are no parameters.
@@ -35,7 +35,7 @@ def l2_penalty(parameters: Tensor | Iterable[Tensor]) -> Tensor:
     Times c it does what ``weight_decay=c`` does in SGD. In Adam the two differ.
 
     Args:
-        parameters: What to penalise.
+        parameters: What to penalize.
 
     Raises:
         ValueError: there are no parameters.
@@ -58,7 +58,7 @@ def spectral_penalty(parameters: Tensor | Iterable[Tensor]) -> Tensor:
     that of the layer (Sedghi et al.). Each matrix costs a decomposition.
 
     Args:
-        parameters: What to penalise; those with fewer than two axes are skipped.
+        parameters: What to penalize; those with fewer than two axes are skipped.
 
     Raises:
         ValueError: there are no matrices.
@@ -84,7 +84,7 @@ def orthogonality_penalty(
     all singular values are ``gain``: such a layer stretches all gradients alike.
 
     Args:
-        parameters: What to penalise; those with fewer than two axes are skipped.
+        parameters: What to penalize; those with fewer than two axes are skipped.
         gain: The singular value to draw to; > 0.
 
     Raises:

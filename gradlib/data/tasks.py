@@ -92,9 +92,9 @@ def copy_task(
     check_count(symbols, "symbols")
     kept = torch.randint(symbols, (n, memory), generator=_generator(seed))
     blanks = torch.full((n, delay + memory), symbols)
-    signalled = blanks.clone()
-    signalled[:, delay - 1] = symbols + 1
-    return torch.cat([kept, signalled], dim=1), torch.cat([blanks, kept], dim=1)
+    signaled = blanks.clone()
+    signaled[:, delay - 1] = symbols + 1
+    return torch.cat([kept, signaled], dim=1), torch.cat([blanks, kept], dim=1)
 
 
 def heavy_tailed_noise(

@@ -108,7 +108,7 @@ def averaged(count: int) -> Treatment:
 
 
 def merged(size: int) -> Treatment:
-    """Put neighbouring batches together until each holds ``size`` samples."""
+    """Put neighboring batches together until each holds ``size`` samples."""
 
     def treat(setup: TrainingSetup) -> TrainingSetup:
         count = -(-size // samples(setup.batches[0]))

@@ -169,7 +169,7 @@ def small_cnn(
     Args:
         depth: Weight layers in all: ``depth`` - 1 convolutions and the output layer.
         channels: Channels of each convolution.
-        in_channels: Channels of the images: 1 if grey, 3 if in colour.
+        in_channels: Channels of the images: 1 if gray, 3 if in color.
         out_features: Numbers in one answer, such as classes.
         activation: A name, function or module.
         norm: None, "batch", or "layer" (over channels and image: one group).

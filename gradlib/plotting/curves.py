@@ -22,9 +22,9 @@ def loss_curves(
     log: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the loss of runs against the step, one colour a setting.
+    """Draw the loss of runs against the step, one color a setting.
 
-    Seeds of one setting are thin lines of its colour. A cross marks the last finite
+    Seeds of one setting are thin lines of its color. A cross marks the last finite
     loss of a run that diverged.
 
     Args:

@@ -55,7 +55,7 @@ def draw_frames(
     """Call ``draw(value, axes)`` for each value and collect the pictures.
 
     All frames place their axes alike and, by default, have the same limits, so that
-    only the data move. Colours of the style become CSS variables.
+    only the data move. Colors of the style become CSS variables.
 
     Args:
         draw: Draws into the Axes, or into the array of Axes if there are several.
@@ -115,7 +115,7 @@ def _share_place(axes: Sequence[Axes]) -> None:
 
 
 def _share_place_of_bar(axes: Sequence[Axes]) -> None:
-    """Put colour bars at the least distance from their panels."""
+    """Put color bars at the least distance from their panels."""
     left, bottom, right, top = _extents(axes)
     if axes[0].bbox.height > axes[0].bbox.width:
         k = right.argmin()

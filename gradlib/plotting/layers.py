@@ -80,17 +80,17 @@ def norm_heatmap(
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a quantity of every layer at every step as colour.
+    """Draw a quantity of every layer at every step as color.
 
-    Zeros and numbers that are not finite are grey.
+    Zeros and numbers that are not finite are gray.
 
     Args:
         source: History or monitor that recorded the quantity for two steps or more.
         quantity: Columns ``quantity/<layer>`` are drawn.
         biases: Whether to draw parameters whose name ends in "bias".
-        limits: Exponents of ten where colours end, to compare runs; by default those
+        limits: Exponents of ten where colors end, to compare runs; by default those
             of the data.
-        label: Of the colour bar; by default log10 of the quantity.
+        label: Of the color bar; by default log10 of the quantity.
         ax: Where to draw; by default a new figure.
 
     Returns:

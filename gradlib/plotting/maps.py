@@ -1,4 +1,4 @@
-"""Grids of numbers shown as colour."""
+"""Grids of numbers shown as color."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def phase_diagram(
     """Draw a growth rate over two settings, and the line where it is critical.
 
     Blue cells are below the boundary, red ones above. Cells without a finite number
-    are grey.
+    are gray.
 
     Args:
         x: Settings along the horizontal axis, rising, shape (columns,).
@@ -39,9 +39,9 @@ def phase_diagram(
         boundary: Where growth is critical.
         xlabel: What ``x`` is, with its unit.
         ylabel: What ``y`` is, with its unit.
-        label: Of the colour bar.
+        label: Of the color bar.
         sides: Written below and above the boundary; None for no text.
-        reach: Distance from the boundary where colours end, to compare diagrams; by
+        reach: Distance from the boundary where colors end, to compare diagrams; by
             default the largest in the data.
         ax: Where to draw; by default a new figure.
 
@@ -104,7 +104,7 @@ def confusion_matrix(
 ) -> Axes:
     """Draw how often each class was taken for each other.
 
-    The colour is the share of the true class, the text is the count.
+    The color is the share of the true class, the text is the count.
 
     Args:
         counts: Shape (classes, classes); rows are true, columns are predicted.

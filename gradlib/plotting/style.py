@@ -1,4 +1,4 @@
-"""Colours, sizes and fonts of every figure in the book."""
+"""Colors, sizes and fonts of every figure in the book."""
 
 import sys
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ PAPER = "#ffffff"
 MUTED = "#7d8590"
 # Okabe and Ito: blue, vermillion, green, purple, sky blue, orange.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-# Marks on coloured cells: a figure that turns dark keeps these as they are.
+# Marks on colored cells: a figure that turns dark keeps these as they are.
 DARK_MARK, LIGHT_MARK = "#111111", "#fdfdfd"
 # From the first layer to the last; readable on white and on black.
 DEPTH = LinearSegmentedColormap.from_list("depth", [PALETTE[0], "#a05fa8", PALETTE[1]])
@@ -69,7 +69,7 @@ STYLE: dict[Any, Any] = {
 def use_style() -> None:
     """Give all later figures the book's look.
 
-    Sets matplotlib's defaults: six colours that colour-blind readers can tell apart,
+    Sets matplotlib's defaults: six colors that color-blind readers can tell apart,
     a white card that stays readable on a dark page, text that stays readable on a
     phone. In a notebook, figures stand below their cell, as SVG with the same bytes
     at every run.

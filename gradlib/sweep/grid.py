@@ -88,7 +88,7 @@ def sweep(
     check_function(loss_fn, "loss_fn")
     rates = [check_positive(lr, "lrs", zero_ok=True) for lr in _some(lrs, "lrs")]
     draws = [check_count(seed, "seeds", least=0) for seed in _some(seeds, "seeds")]
-    starts, activation = _labelled(schemes), as_activation(activation)
+    starts, activation = _labeled(schemes), as_activation(activation)
     groups = groups_of_batches(batches, 1, steps)
     runs = tuple(Run(*parts) for parts in product(starts, rates, draws))
     models = {
@@ -172,7 +172,7 @@ def build(
     return made.train()
 
 
-def _labelled(schemes: Sequence[str] | Mapping[str, Start] | None) -> dict[str, Start]:
+def _labeled(schemes: Sequence[str] | Mapping[str, Start] | None) -> dict[str, Start]:
     if schemes is None:
         return {"as made": None}
     if isinstance(schemes, Mapping):

@@ -32,7 +32,7 @@ class RangeTest:
     Attributes:
         lrs: Learning rates, rising.
         losses: Loss before the step with that rate.
-        smoothed: Medians of five neighbouring losses.
+        smoothed: Medians of five neighboring losses.
         suggestion: A tenth of the rate at which the smoothed loss is lowest; None
             if it never fell below 95 % of its start.
     """

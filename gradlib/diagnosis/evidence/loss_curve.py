@@ -82,7 +82,7 @@ class LossCurve:
 
     @property
     def noise(self) -> float:
-        """Typical jump between neighbouring medians, in units of ``scale``."""
+        """Typical jump between neighboring medians, in units of ``scale``."""
         luck = (
             self.untrained_losses
             if len(self.untrained_losses) >= len(self.losses)
