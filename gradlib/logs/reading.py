@@ -356,7 +356,7 @@ class Reader:
             names = [cell for cell in _CELLS.split(text.strip("|│ \t")) if cell]
             if len(names) < 3:
                 names = text.split()
-            if len(names) >= 3:
+            if len(names) >= 3 and not any(map(_NUMBER.fullmatch, names)):
                 headings = _YOLO_HEADINGS if "gpu_mem" in text.lower() else _HEADINGS
                 named = [headings.get(n) or column_of(n) for n in names]
                 if any(n in ("step", "epoch") for n in named):
