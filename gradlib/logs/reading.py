@@ -125,7 +125,7 @@ class Reader:
         self._csv: list[str] = []
         self._context: dict[str, int] = {}
         self._plans: dict[tuple[str, ...], tuple[str, tuple[str, ...], list[int]]] = {}
-        self._before = self._content = ""
+        self._before = self._content = self._dictionaries = ""
 
     def read(self, line: str) -> None:
         """Read one line."""
@@ -229,9 +229,17 @@ class Reader:
         elif "step" in named or "global_step/max_steps" in keys:
             plan = ("", tuple(named), list(named.values()))
         else:
-            plan = (_format_of(keys), tuple(named), list(named.values()))
+            plan = (self._format_of(keys), tuple(named), list(named.values()))
         self._plans[keys] = plan
         return plan
+
+    def _format_of(self, keys: tuple[str, ...]) -> str:
+        """The format that has one of these keys; else that of the dictionaries before."""
+        found = next(name for name, key in DICTIONARIES if not key or key in keys)
+        if found == "dictionary":
+            return self._dictionaries or found
+        self._dictionaries = self._dictionaries or found
+        return self._dictionaries
 
     def _plain_record(self, keys: tuple[str, ...], values: list[object]) -> bool:
         found = {
@@ -246,7 +254,7 @@ class Reader:
         )
         step = str(fraction).split("/")[0]
         counted = int(step) if step.isdigit() and len(step) < 16 else -1
-        return self._found(found, counted, _format_of(keys))
+        return self._found(found, counted, self._format_of(keys))
 
     def _broken_record(self, text: str) -> bool:
         pairs = _KEY.findall(text)
@@ -256,7 +264,7 @@ class Reader:
         step = int(fraction[1][:15]) if fraction else -1
         found = {key: to_number(value) for key, value in pairs}
         keys = (*found, "global_step/max_steps") if fraction else tuple(found)
-        return self._found(found, step, _format_of(keys))
+        return self._found(found, step, self._format_of(keys))
 
     def _found(self, found: _Columns, step: int, format_: str) -> bool:
         counted, columns = columns_of(found)
@@ -295,7 +303,7 @@ class Reader:
         if text[0] == "}":
             block, self._block = self._block, {} if text.endswith("{") else None
             number, self._number = self._number, self._block_line
-            self._found(block, -1, _format_of(tuple(block)))
+            self._found(block, -1, self._format_of(tuple(block)))
             self._number = self._block_line = number
             return True
         pair = _KEY.match(text)
@@ -312,32 +320,36 @@ class Reader:
     def _csv_row(self, text: str) -> bool:
         if "," not in text:
             return False
-        if self._csv:
-            cells = _cells(text)
-            if len(cells) == len(self._csv):
-                columns: _Columns = {}
-                for name, cell in zip(self._csv, cells, strict=True):
-                    if name and name not in columns and _NUMBER.fullmatch(cell):
-                        columns[name] = to_number(cell)
-                step = whole(columns.pop("step", -1.0))
-                if columns:
-                    self._add(self._get("csv"), columns, step)
-                    return True
-            self._csv = []
-        if _NUMBER.search(text) and not text.startswith('"'):
-            return False
         cells = _cells(text)
-        if len(cells) < 2 or any(_NUMBER.fullmatch(cell) for cell in cells):
+        if self._csv and len(cells) == len(self._csv):
+            found = dict(zip(self._csv, cells, strict=True))
+            if "metric" in found and "value" in found:
+                found[column_of(found["metric"])] = found.pop("value")
+            columns = {
+                name: to_number(cell)
+                for name, cell in found.items()
+                if name and _NUMBER.fullmatch(cell)
+            }
+            step = whole(columns.pop("step", -1.0))
+            if columns:
+                self._add(self._get("csv"), columns, step)
+                return True
+        self._csv = []
+        if len(cells) < 2 or any(map(_NUMBER.search, cells)) > text.startswith('"'):
+            return False
+        if any(map(_NUMBER.fullmatch, cells)):
             return False
         names = [self._csv_column(cell) for cell in cells]
-        if any(map(is_quantity, names)):
-            self._csv = names
-            return True
-        return False
+        if not any(name == "metric" or is_quantity(name) for name in names):
+            return False
+        self._csv = ["" if name in names[:k] else name for k, name in enumerate(names)]
+        return True
 
     def _csv_column(self, cell: str) -> str:
         if cell.endswith(("__MIN", "__MAX")):
             return ""
+        if cell in ("metric", "key", "value"):
+            return "metric" if cell == "key" else cell
         if cell == "Value":
             name = column_of(re.sub(r"^.*(?:tag|run)[-_]", "", Path(self._source).stem))
             return name if is_quantity(name) else "loss"
@@ -602,10 +614,6 @@ def _step_of(
         return steps[before - 1] + 1 if before else steps[0]
     last = steps[before - 1] if before else clock
     return clock + 1 + max((add for start, add in offsets if start <= last), default=0)
-
-
-def _format_of(keys: tuple[str, ...]) -> str:
-    return next(name for name, key in DICTIONARIES if not key or key in keys)
 
 
 def _worth(table: Table) -> tuple[int, int, bool]:

@@ -529,25 +529,21 @@ def overflow_and_rise(log: TrainingLog) -> Sign | None:
     if loss is None or len(overflows) < 2 or not loss.is_finite:
         return None
     first = overflows[0].step
-    place = bisect_right(loss.steps, first)
-    before = loss.values[max(0, place - 3) : place]
-    after = loss.values[place:]
-    if log.loss and not before and len(after) > 1:
-        before, after = after[:1], after[1:]
+    place = max(1, bisect_left(loss.steps, first))
+    before, after = loss.values[max(0, place - 3) : place], loss.values[place:]
     if not before or not after or not min(before) > 0:
         return None
-    if median(after[:3]) < RESUMED_JUMP * max(before):
-        step = first if place and loss.steps[place - 1] >= first else None
-        if step is None or median(after[:3]) < RESUMED_JUMP * before[-1]:
-            return None
+    level = median(after[:3])
+    if level < max(RESUMED_JUMP * before[-1], max(before)):
+        return None
     return Sign(
         BROKEN,
         f"Around {len(overflows)} overflows from {log.at(first)} on the loss goes from "
-        f"{before[-1]:.4g} to {median(after[:3]):.4g}.",
+        f"{before[-1]:.4g} to {level:.4g}.",
         (("lr_too_high", 0.5), ("fp16_overflow", 0.45), ("bad_data", 0.3)),
         first,
         "loss",
-        {"loss before": before[-1], "loss after": median(after[:3])},
+        {"loss before": before[-1], "loss after": level},
         FLOAT32.format(where=log.at(first)),
     )
 
