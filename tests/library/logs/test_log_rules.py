@@ -133,8 +133,8 @@ PAIRS = {
         SOUND + "training finished\n",
     ),
     "refused": (
-        "WARNING: loss (=255294183.0) is not correct\nWARNING: grad norm is nan. Do not "
-        "update model.\n",
+        "WARNING: loss (=255294183.0) is not correct\n"
+        "WARNING: grad norm is nan. Do not update model.\n",
         SOUND,
     ),
     "reward_without_gradient": (
