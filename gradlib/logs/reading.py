@@ -7,6 +7,7 @@ import json
 import math
 import re
 from array import array
+from collections.abc import Container
 from os import PathLike
 from pathlib import Path
 
@@ -39,7 +40,10 @@ _BAR = re.compile(r"\|\s*(\d+)/(\d+) \[")
 _BATCH = re.compile(
     r"(?i)\b(?:iter|iteration|step|batch|it)s?\W{0,4}(\d{1,12})\s*(?:/|of)\s*(\d{1,12})"
 )
-_STEP = re.compile(r"(?i)\b(?:global.?step|iteration|iter|step)\W{1,3}(\d{1,12})\b")
+_STEP = re.compile(
+    r"(?i)\b(?:(?:global.?step|iteration|iter|step)\W{1,3}(\d{1,12})\b"
+    r"|(\d{1,12}) (?:iter|iteration|step)s?[,:;])"
+)
 _AT = re.compile(r"(?i)\b(?:iteration|iter|step|update)s?\W{1,3}(\d{1,12})\b")
 _EPOCH = re.compile(r"(?i)\bepochs?\W{0,4}(\d{1,9})\b")
 _BOX = re.compile(rf"^\s*[|│]\s*([A-Za-z][\w/ .\-()]*?)\s*[|│]\s*({NUMBER})\s*[|│]\s*$")
@@ -224,8 +228,8 @@ class Reader:
             if column and (column not in named or key == column):
                 named[column] = place
         quantities = [name for name in named if is_quantity(name)]
-        if not quantities or "train_runtime" in keys:
-            plan: tuple[str, tuple[str, ...], list[int]] = ("", (), [])
+        if not quantities or _is_summary(keys):
+            plan = _NO_PLAN
         elif "step" in named or "global_step/max_steps" in keys:
             plan = ("", tuple(named), list(named.values()))
         else:
@@ -234,7 +238,7 @@ class Reader:
         return plan
 
     def _format_of(self, keys: tuple[str, ...]) -> str:
-        """The format that has one of these keys; else that of the dictionaries before."""
+        """The format with one of these keys; else that of the dictionaries before."""
         found = next(name for name, key in DICTIONARIES if not key or key in keys)
         if found == "dictionary":
             return self._dictionaries or found
@@ -268,7 +272,7 @@ class Reader:
 
     def _found(self, found: _Columns, step: int, format_: str) -> bool:
         counted, columns = columns_of(found)
-        if "train_runtime" in found or not any(map(is_quantity, columns)):
+        if _is_summary(found) or not any(map(is_quantity, columns)):
             return False
         if step < 0:
             step = self._bar if counted is None else counted
@@ -520,7 +524,7 @@ class Reader:
             columns["epoch"] = float(epoch[1] if epoch else self._context["epoch"])
         batch = _BATCH.search(text)
         if step < 0 and not batch and (count := _STEP.search(text)):
-            step = int(count[1])
+            step = int(count[1] or count[2])
         if batch:
             step = int(batch[1])
             if "epoch" in columns and math.isfinite(columns["epoch"]):
@@ -614,6 +618,11 @@ def _step_of(
         return steps[before - 1] + 1 if before else steps[0]
     last = steps[before - 1] if before else clock
     return clock + 1 + max((add for start, add in offsets if start <= last), default=0)
+
+
+def _is_summary(keys: Container[str]) -> bool:
+    """Whether these are the keys of the line that ends a run of the Trainer."""
+    return "train_runtime" in keys and "loss" not in keys
 
 
 def _worth(table: Table) -> tuple[int, int, bool]:

@@ -208,7 +208,7 @@ def test_a_sign_is_whole(rule):
         ("nothing_to_learn", "broken", "labels_masked", 1),
         ("scale_collapse", "broken", "fp16_overflow", 21),
         ("overflow_and_rise", "broken", "lr_too_high", 7),
-        ("explosion", "broken", "lr_too_high", 5),
+        ("explosion", "broken", "lr_too_high", 4),
         ("perplexity_rise", "broken", "lr_too_high", 50),
         ("at_chance", "broken", "lr_too_high", 100),
         ("clamped", "broken", "lr_too_high", 300),
