@@ -4,7 +4,7 @@ from torch import nn
 CAUSE = "dead_relu"
 ALSO_OK = set()
 SOURCE = "https://github.com/Yang7879/3D-RecGAN/issues/6"
-FIX = "a hidden ReLU never fires after this draw: re-initialise the bias with 0"
+FIX = "a hidden ReLU never fires after this draw: re-initialize the bias with 0"
 
 
 class Net(nn.Module):
@@ -30,14 +30,7 @@ def _build(good):
         batches.append((x, torch.sin(x @ w)))
     model = Net(good)
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

@@ -5,7 +5,7 @@ from torch import nn
 CAUSE = "deep_no_skip_or_norm"
 ALSO_OK = {"vanishing", "init_too_large"}
 SOURCE = "https://github.com/Sunnydreamrain/IndRNN_Theano_Lasagne/issues/1"
-FIX = "keep the normalisation between the layers"
+FIX = "keep the normalization between the layers"
 
 
 class Stack(nn.Module):
@@ -34,14 +34,7 @@ def _build(good):
         batches.append((protos[y] + 0.5 * torch.randn(32, 8), y))
     model = Stack(good)
     opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

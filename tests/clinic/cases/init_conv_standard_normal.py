@@ -5,7 +5,7 @@ from torch import nn
 CAUSE = "init_too_large"
 ALSO_OK = set()
 SOURCE = "https://github.com/dmlc/cxxnet/issues/123"
-FIX = "He initialisation instead of N(0, 1)"
+FIX = "He initialization instead of N(0, 1)"
 
 
 def _build(good):
@@ -29,14 +29,7 @@ def _build(good):
             else:
                 nn.init.normal_(m.weight)
     opt = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -4,7 +4,7 @@ from torch import nn
 CAUSE = "unnormalized_input"
 ALSO_OK = {"lr_too_high"}
 SOURCE = "https://mejorcodigo.com/p/45698.html"
-FIX = "x in 0..100: standardise it (or a far smaller learning rate)"
+FIX = "x in 0..100: standardize it (or a far smaller learning rate)"
 
 
 def _build(good):
@@ -16,14 +16,7 @@ def _build(good):
         batches.append(((x - 50) / 29 if good else x, y))
     model = nn.Linear(1, 1)
     opt = torch.optim.SGD(model.parameters(), lr=0.01)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

@@ -4,7 +4,7 @@ from torch import nn
 CAUSE = "recurrent_explosion"
 ALSO_OK = {"init_too_large"}
 SOURCE = "https://github.com/batzner/indrnn/issues/19"
-FIX = "bound the recurrent weights by 1 (2 ** (1 / steps)) or normalise"
+FIX = "bound the recurrent weights by 1 (2 ** (1 / steps)) or normalize"
 
 
 class IndRNN(nn.Module):
@@ -30,14 +30,7 @@ def _build(good):
         batches.append((x, (x[..., 0] * x[..., 1]).sum(1, keepdim=True) / 3))
     model = IndRNN(2, 32, good)
     opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

@@ -5,7 +5,7 @@ from torch import nn
 CAUSE = "vanishing"
 ALSO_OK = {"deep_no_skip_or_norm"}
 SOURCE = "https://github.com/shiningrain/AUTOTRAINER (demo_case)"
-FIX = "ReLU with He initialisation instead of sigmoid"
+FIX = "ReLU with He initialization instead of sigmoid"
 
 
 def _build(good):
@@ -24,14 +24,7 @@ def _build(good):
         width = 12
     model = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12 * 16, 6))
     opt = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():
