@@ -229,7 +229,7 @@ class Reader:
                 named[column] = place
         quantities = [name for name in named if is_quantity(name)]
         if not quantities or _is_summary(keys):
-            plan = _NO_PLAN
+            plan: tuple[str, tuple[str, ...], list[int]] = ("", (), [])
         elif "step" in named or "global_step/max_steps" in keys:
             plan = ("", tuple(named), list(named.values()))
         else:
