@@ -309,7 +309,7 @@ class History:
 
         history = cls()
         for place, record in enumerate(records):
-            step, columns = gradlib.logs.columns_of(record)
+            step, columns = gradlib.logs.records.columns_of(record)
             if columns:
                 history.extend(
                     place if step is None else step, columns, columns.values()

@@ -76,14 +76,21 @@ def read_log(path_or_text: str | PathLike[str]) -> Log:
         A history with the events, the format and the lines that could not be read.
 
     Raises:
+        TypeError: neither a path nor text.
         FileNotFoundError: there is no such file.
         ValueError: a folder or a binary file, or no number of a training in it.
+        ImportError: a TensorBoard event file, and tensorboard is not installed.
 
     Example:
         >>> log = read_log("iter 1: loss 3.5, time 9ms\\niter 2: loss nan, time 9ms\\n")
         >>> log.format, log.history["loss"]
         ('nanogpt', [3.5, nan])
     """
+    if not isinstance(path_or_text, (str, PathLike)):
+        raise TypeError(
+            "path_or_text: expected a path, or text that holds a line break, got "
+            f"{type(path_or_text).__name__}"
+        )
     source = "text" if is_text(path_or_text) else str(path_or_text)
     if source != "text":
         from gradlib.logs.tensorboard import is_event_file, read_event_file

@@ -7,8 +7,9 @@ import math
 import pytest
 from written import FORMATS, run, write
 
-from gradlib.logs import Reader, read_log
+from gradlib.logs import read_log
 from gradlib.logs.lines import LONGEST
+from gradlib.logs.reading import Reader
 
 TRAINER = write("hf_trainer_dict", run())
 LOSSES = [round(record.loss, 4) for record in run()]
