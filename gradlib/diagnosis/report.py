@@ -81,7 +81,8 @@ class Report:
             there is a finding, and healthy where there is none.
         remarks: What looks odd, each with the reason why it is normal or undecided.
         next_test: The one test that would tell the causes apart.
-        first_bad_step: Step (or epoch, or line) of the first bad record, or None.
+        first_bad_step: Step (or epoch, or line) of the first bad record; of the first
+            odd one where the verdict is unclear; or None.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -130,7 +131,8 @@ class Report:
         told = f"Diagnosis: {self.cause} ({title})"
         lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
         if self.first_bad_step is not None:
-            lines += _paragraph("First bad", f"{_unit(self)} {self.first_bad_step}")
+            first = "First bad" if self.verdict == "broken" else "First odd"
+            lines += _paragraph(first, f"{_unit(self)} {self.first_bad_step}")
         lines += _paragraph("Watched", self.watched)
         told = ""
         for rank, finding in enumerate(self.findings, 1):

@@ -667,17 +667,25 @@ def _surge(curve: Curve) -> int | None:
 
 
 def _exploded(log: TrainingLog, curve: Curve, step: int, told: str) -> Sign:
-    rate = log.rate
-    known = f" at a learning rate of {rate.largest:.3g}" if rate and rate.finite else ""
+    rate = _rate_at(log, step)
+    known = "" if rate is None else f", at a learning rate of {rate:.3g}"
     return Sign(
         BROKEN,
-        f"{curve.name} {told}{known}; {log.at(step)} is the first record of it.",
+        f"{curve.name} {told}; {log.at(step)} is the first record of it{known}.",
         (("lr_too_high", 0.7), ("warmup_missing", 0.45), ("bad_data", 0.4)),
         step,
         curve.name,
         {"start": curve.start, "largest": curve.largest, "end": curve.end},
         TENTH,
     )
+
+
+def _rate_at(log: TrainingLog, step: int) -> float | None:
+    """The learning rate that was printed last, at a step."""
+    if log.rate is None:
+        return None
+    place = bisect_right(log.rate.steps, step)
+    return log.rate.values[place - 1] if place else None
 
 
 def perplexity_rise(log: TrainingLog) -> Sign | None:
