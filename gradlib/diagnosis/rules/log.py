@@ -1,9 +1,8 @@
 """Rules that read a training log: each sees one pattern, or stays silent.
 
 A log shows numbers and no model, so a rule gives every cause that fits the pattern,
-the likeliest first, and the test that tells them apart. They are all in one file,
-because they share their thresholds, and because a log that one of them explains must not
-alarm the others.
+the likeliest first, and the test that tells them apart. They are all in one file: they
+share their thresholds, and a log that one of them explains must not alarm the others.
 """
 
 import math
