@@ -406,6 +406,33 @@ def nothing_to_learn(log: TrainingLog) -> Sign | None:
     )
 
 
+def constant_norm(log: TrainingLog) -> Sign | None:
+    """A loss of exactly 0 with the same norm to the last digit at every record."""
+    loss, norm = log.loss, log.norm
+    if log.is_reinforcement or loss is None or norm is None or len(norm) < 2:
+        return None
+    value = norm.values[0]
+    if any(loss.values) or not value or len(set(norm.values)) > 1:
+        return None
+    if not math.isfinite(value):
+        return None
+    return Sign(
+        BROKEN,
+        f"The loss is exactly 0 and the gradient norm {value:.8g} to the last digit in "
+        f"all {len(norm)} records, whatever the batch: these are no gradients of data.",
+        (
+            ("fp16_overflow", 0.5),
+            ("software_version_bug", 0.45),
+            ("labels_masked", 0.4),
+        ),
+        norm.steps[0],
+        norm.name,
+        {"gradient norm": value, "records": len(norm)},
+        "Run ten steps on one GPU without DeepSpeed in float32: another norm means "
+        "half precision or a library, the same one means the labels.",
+    )
+
+
 def scale_collapse(log: TrainingLog) -> Sign | None:
     """The loss scale falls below 1, or halves again and again in mid-run."""
     scales = log.scales
@@ -819,7 +846,9 @@ def _is_at(value: float, level: float) -> bool:
 def no_update(log: TrainingLog) -> Sign | None:
     """The loss is the same to the last digit, so no parameter moved."""
     loss = log.loss
-    if loss is None or loss.name in log.log.running or log.is_reinforcement:
+    if loss is None or log.is_reinforcement:
+        return None
+    if loss.name in log.log.running and log.log.unit != "epoch":
         return None
     values = loss.values
     last = values[-1]
@@ -1091,6 +1120,7 @@ LOG_RULES: tuple[LogRule, ...] = (
     first_nonfinite,
     hidden_nan,
     nothing_to_learn,
+    constant_norm,
     scale_collapse,
     scaler_searching,
     overflow_and_rise,
