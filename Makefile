@@ -17,7 +17,7 @@ PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test clinic strip site colab browser check lint audit fuzz seeds bench links readme-figure pdf matrix serve clean
+.PHONY: book test clinic strip site colab browser check lint audit fuzz mutants seeds bench links readme-figure pdf matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -85,6 +85,11 @@ bench: browser book
 # as many damaged logs.
 fuzz: $(INSTALLED)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz tests/library/logs/test_log_fuzz.py -n 2
+
+# Changes the library a little, many times, and lists the changes that no test notices
+# (all subjects, or NAMES="clip ..."; EACH=0 takes every mutant); keeps it in recorded/.
+mutants: $(INSTALLED)
+	$(BIN)/python scripts/mutants.py --record --each $(or $(EACH),100) $(NAMES)
 
 # Looks up known vulnerabilities of every pinned version; strict: unknown is no pass.
 audit: $(INSTALLED)

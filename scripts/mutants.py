@@ -185,6 +185,8 @@ def start(mutant: Mutant, tests: list[str]) -> int:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
+    for name in [name for name in sys.modules if name.split(".")[0] == "gradlib"]:
+        del sys.modules[name]
     sys.meta_path.insert(0, Finder(mutant))
     import pytest
 

@@ -42,7 +42,9 @@ def diagnose(
         loss_fn: Called as ``loss_fn(output, target)``.
         loss: Called as ``loss(model, batch)``.
         step: Called as ``step(batch)``; makes the whole update, returns the loss.
-            It can only be watched and scaled, so findings are less certain.
+            It can only be watched and scaled, so findings are less certain. What it
+            reaches by attributes, closures and globals (at most 50,000 objects) is
+            put back afterwards; files and other processes are not.
         clip: A norm, or a callable on the list of parameters. With ``step``, the
             norm that the owner believes to clip at.
         scheduler: A scheduler, or a callable without arguments, run after updates.
