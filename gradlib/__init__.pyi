@@ -6,6 +6,7 @@ from . import (
     errors,
     history,
     initialization,
+    logs,
     measure,
     models,
     monitor,
@@ -23,10 +24,11 @@ from .clip import (
     clip_value_,
     normalize_,
 )
-from .diagnosis import diagnose, diagnose_history
+from .diagnosis import diagnose, diagnose_history, diagnose_log
 from .errors import DivergenceError, NonFiniteGradientError
 from .history import History
 from .initialization import audit, fixup_, initialize_, lsuv_
+from .logs import Log, read_log
 from .measure import (
     first_nonfinite,
     gradient_angle,
@@ -48,6 +50,7 @@ __all__ = [
     "DivergenceError",
     "GradientMonitor",
     "History",
+    "Log",
     "NonFiniteGradientError",
     "ZClip",
     "accuracy",
@@ -61,6 +64,7 @@ __all__ = [
     "data",
     "diagnose",
     "diagnose_history",
+    "diagnose_log",
     "diagnosis",
     "errors",
     "first_nonfinite",
@@ -72,6 +76,7 @@ __all__ = [
     "initialization",
     "initialize_",
     "jacobian_singular_values",
+    "logs",
     "lr_range_test",
     "lsuv_",
     "measure",
@@ -80,6 +85,7 @@ __all__ = [
     "normalize_",
     "parameter_norms",
     "quadrature",
+    "read_log",
     "regularization",
     "sharpness",
     "snapshot",

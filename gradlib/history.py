@@ -3,14 +3,18 @@
 import difflib
 import json
 import math
+import operator
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import SupportsFloat, cast
+from typing import TYPE_CHECKING, Any, SupportsFloat, cast
 
 from gradlib.checks import check_count
-from gradlib.tables import text_table
+from gradlib.tables import html_table, text_table
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["History"]
 
@@ -72,8 +76,8 @@ class History:
     ) -> None:
         """The same as `append`, for many columns whose names come again each step.
 
-        Names are kept once for all steps: a step takes 8 bytes a column, and some
-        200 more.
+        Names are kept once for all steps: a step takes 8 bytes a column, and 16
+        more.
 
         Args:
             step: As for `append`.
@@ -92,6 +96,29 @@ class History:
             [0.1]
         """
         self._rows.add(step, tuple(names), list(values))
+
+    def extend_rows(
+        self, steps: Sequence[int], names: Iterable[str], values: Iterable[float]
+    ) -> None:
+        """The same as `extend`, for many steps at once, each after the one before.
+
+        Args:
+            steps: Numbers of the steps, rising, the first after the last row.
+            names: Names of the columns that all these steps have.
+            values: The numbers of the first step, then those of the second, and so on.
+
+        Raises:
+            TypeError: a value is not a number.
+            ValueError: the steps do not rise, or there are more or fewer values than
+                steps times names.
+
+        Example:
+            >>> history = History()
+            >>> history.extend_rows([0, 1], ["loss", "rate"], [2.5, 0.1, 2.25, 0.1])
+            >>> history["loss"]
+            [2.5, 2.25]
+        """
+        self._rows.add_rows(array("q", steps), tuple(names), array("d", values))
 
     @property
     def columns(self) -> list[str]:
@@ -118,9 +145,55 @@ class History:
             >>> history.recorded("accuracy")
             ([0], [0.1])
         """
-        pairs = zip(self._rows.steps, self._values(column), strict=True)
-        kept = [(step, value) for step, value in pairs if value is not None]
-        return [step for step, _ in kept], [value for _, value in kept]
+        steps, values = self.packed(column)
+        return steps.tolist(), values.tolist()
+
+    def packed(self, column: str) -> tuple["array[int]", "array[float]"]:
+        """The same as `recorded`, in arrays of 8 bytes a number; read them only.
+
+        Raises:
+            KeyError: no step has the column.
+
+        Example:
+            >>> history = History()
+            >>> history.append(3, loss=2.5)
+            >>> history.packed("loss")
+            (array('q', [3]), array('d', [2.5]))
+        """
+        steps = self._rows.steps
+        if column == "step":
+            return steps, array("d", steps)
+        rows, values = self._rows.packed(column)
+        if not rows:
+            raise KeyError(_unknown(column, self.columns))
+        if len(rows) == len(steps):
+            return steps, values
+        return array("q", [steps[row] for row in rows]), values
+
+    def renumber(self, steps: Iterable[int]) -> None:
+        """Give the rows other steps, for a record that learns them at its end.
+
+        Args:
+            steps: One a row, each greater than the one before.
+
+        Raises:
+            ValueError: more or fewer steps than rows, or they do not rise.
+
+        Example:
+            >>> history = History()
+            >>> history.append(0, loss=2.5)
+            >>> history.renumber([100])
+            >>> history["step"]
+            [100]
+        """
+        numbers = array("q", steps)
+        if len(numbers) != len(self):
+            raise ValueError(
+                f"steps: expected as many as rows, {len(self)}, got {len(numbers)}"
+            )
+        if _falls(numbers):
+            raise ValueError("steps: expected each greater than the one before")
+        self._rows.steps = numbers
 
     def layers(self, quantity: str) -> dict[str, list[float]]:
         """Recorded values of the columns ``quantity/<layer>``, by the layer's name.
@@ -149,7 +222,7 @@ class History:
         content = {
             "format": _FORMAT,
             "diverged_at": self.diverged_at,
-            "steps": self._rows.steps,
+            "steps": self._rows.steps.tolist(),
             "columns": {
                 name: list(map(_to_json, self._values(name)))
                 for name in self.columns[1:]
@@ -182,6 +255,94 @@ class History:
             ) from error
         return history
 
+    @classmethod
+    def read(cls, path: str | PathLike[str]) -> "History":
+        """Read the numbers of any training program's log, or of what `save` wrote.
+
+        Args:
+            path: A log in one of the formats of `gradlib.read_log`, which also gives
+                events and the format; a TensorBoard event file; a CSV file of W&B,
+                MLflow or TensorBoard; or a file of `save`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: no number of a training in it.
+
+        Example:
+            >>> import tempfile
+            >>> path = Path(tempfile.mkdtemp()) / "train.log"
+            >>> _ = path.write_text("step 1 loss 2.5\\nstep 2 loss 2.25\\n")
+            >>> History.read(path)["loss"]
+            [2.5, 2.25]
+        """
+        with Path(path).open("rb") as file:
+            is_own = file.read(64).startswith(f'{{"format": "{_FORMAT}"'.encode())
+        if is_own:
+            return cls.load(path)
+        # Reading logs stands on histories, so it is looked up when it is asked for.
+        import gradlib
+
+        log: gradlib.Log = gradlib.read_log(Path(path))
+        return log.history
+
+    @classmethod
+    def from_records(cls, records: Iterable[Mapping[str, object]]) -> "History":
+        """A history of dictionaries, such as ``trainer.state.log_history``.
+
+        Names are those of the history: ``grad_norm`` becomes ``gradient_norm``, ``lr``
+        ``learning_rate``, and so on. What is no number is left out.
+
+        Args:
+            records: Dictionaries with ``step`` (or ``_step``, ``global_step``, ...);
+                without it, records are counted.
+
+        Raises:
+            ValueError: the steps fall.
+
+        Example:
+            >>> log_history = [{"loss": 2.5, "grad_norm": 1.5, "step": 10}]
+            >>> History.from_records(log_history)
+            step  loss  gradient_norm
+              10   2.5            1.5
+        """
+        import gradlib
+
+        history = cls()
+        for place, record in enumerate(records):
+            step, columns = gradlib.logs.records.columns_of(record)
+            if columns:
+                history.extend(
+                    place if step is None else step, columns, columns.values()
+                )
+        return history
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """All columns as a table of pandas, with the step as its index.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "History.to_pandas needs pandas; install gradlib[logs]"
+            ) from error
+        columns = {name: self[name] for name in self.columns[1:]}
+        index = pandas.Index(self["step"], name="step")
+        return pandas.DataFrame(columns, index=index)
+
+    def to_tensorboard(self, writer: Any) -> None:
+        """Write all columns as scalars.
+
+        Args:
+            writer: A ``torch.utils.tensorboard.SummaryWriter``, or anything with
+                ``add_scalar(name, value, step)``.
+        """
+        for name in self.columns[1:]:
+            for step, value in zip(*self.packed(name), strict=True):
+                writer.add_scalar(name, value, step)
+
     def _values(self, column: str) -> list[float | None]:
         """One value a step, None where the step lacks the column."""
         if column == "step":
@@ -194,6 +355,10 @@ class History:
     def __repr__(self) -> str:
         return self.table()
 
+    def _repr_html_(self) -> str:
+        header, rows = self._shown(10)
+        return html_table(header, rows)
+
     def table(self, rows: int = 10) -> str:
         """The first and the last steps as text, without the columns of layers.
 
@@ -203,16 +368,32 @@ class History:
         check_count(rows, "rows", least=2)
         if not self._rows.steps:
             return "History without steps"
-        names = [name for name in self.columns if "/" not in name]
-        cells = [[f"{v:.4g}" for v in self[name]] for name in names[1:]]
-        lines = zip(map(str, self._rows.steps), *cells, strict=True)
-        shown = [text_table(names, lines, most=rows)]
+        names, lines = self._shown(rows)
+        shown = [text_table(names, lines)]
         hidden = len(self.columns) - len(names)
         if hidden:
             shown.append(f"and {hidden} columns of layers")
         if self.diverged_at is not None:
             shown.append(f"diverged at step {self.diverged_at}")
         return "\n".join(shown)
+
+    def _shown(self, most: int) -> tuple[list[str], list[list[str]]]:
+        """Names without those of layers, and the first and the last rows as texts."""
+        names = [name for name in self.columns if "/" not in name]
+        columns = [self[name] for name in names]
+        places = list(range(len(self)))
+        tail = most // 2
+        cut = places[: most - tail] + places[-tail:] if len(places) > most else places
+        rows = [
+            [
+                f"{column[k]:.4g}" if j else str(column[k])
+                for j, column in enumerate(columns)
+            ]
+            for k in cut
+        ]
+        if len(places) > most:
+            rows.insert(most - tail, ["...", *[""] * (len(names) - 1)])
+        return names, rows
 
 
 def _to_json(value: float | None) -> float | str | None:
@@ -225,11 +406,10 @@ def _unknown(column: str, known: list[str]) -> str:
     return f"no column {column!r} in this history; it has {', '.join(near)}"
 
 
-_Block = tuple[dict[str, int], Sequence[float]]
-
-
 class _Rows:
     """One row a step; a row holds what was added at its step, block by block.
+
+    Names of columns are kept once for all blocks that have the same ones.
 
     Attributes:
         steps: The steps, in rising order.
@@ -244,9 +424,11 @@ class _Rows:
     """
 
     def __init__(self) -> None:
-        self.steps: list[int] = []
-        self._rows: list[list[_Block]] = []
-        self._places: dict[tuple[str, ...], dict[str, int]] = {}
+        self.steps = array("q")
+        self._numbers = array("d")
+        self._block_rows = array("I")
+        self._block_kinds = array("I")
+        self._kinds: dict[tuple[str, ...], int] = {}
 
     def add(
         self, step: int, names: tuple[str, ...], values: list[SupportsFloat]
@@ -269,29 +451,85 @@ class _Rows:
             block = array("d", cast(list[float], values))
         except (TypeError, ValueError, RuntimeError):
             block = array("d", map(_number, values, names))
-        places = self._places.get(names)
-        if places is None:
-            places = self._places[names] = {name: k for k, name in enumerate(names)}
-        if step == last:
-            self._rows[-1].append((places, block))
-        else:
+        if step != last:
             self.steps.append(step)
-            self._rows.append([(places, block)])
+        self._numbers.extend(block)
+        self._block_rows.append(len(self.steps) - 1)
+        self._block_kinds.append(self._kinds.setdefault(names, len(self._kinds)))
+
+    def add_rows(
+        self, steps: "array[int]", names: tuple[str, ...], values: "array[float]"
+    ) -> None:
+        """Add rows that have the same columns.
+
+        Raises:
+            ValueError: the steps do not rise, or there are more or fewer values than
+                steps times names.
+        """
+        if len(values) != len(steps) * len(names):
+            raise ValueError(
+                f"values: expected {len(steps)} steps times {len(names)} names, got "
+                f"{len(values)}"
+            )
+        last = self.steps[-1] if self.steps else -1
+        if steps and (steps[0] <= last or _falls(steps)):
+            raise ValueError(
+                f"steps: expected each greater than the one before, from {last + 1} on"
+            )
+        first = len(self.steps)
+        self.steps.extend(steps)
+        self._numbers.extend(values)
+        self._block_rows.extend(range(first, len(self.steps)))
+        kind = self._kinds.setdefault(names, len(self._kinds))
+        self._block_kinds.extend([kind] * len(steps))
 
     def names(self) -> list[str]:
         """Names of all columns, as they came."""
-        return list({name: None for names in self._places for name in names})
+        return list({name: None for names in self._kinds for name in names})
 
     def values(self, column: str) -> list[float | None]:
         """One value a step: the last one added, or None where there is none."""
-        return [_last(row, column) for row in self._rows]
+        found: list[float | None] = [None] * len(self.steps)
+        for row, value in zip(*self.packed(column), strict=True):
+            found[row] = value
+        return found
+
+    def packed(self, column: str) -> tuple["array[int]", "array[float]"]:
+        """Indices of the rows that have the column, and its values there.
+
+        Example:
+            >>> rows = _Rows()
+            >>> rows.add(5, ("loss",), [2.5])
+            >>> rows.packed("loss")
+            (array('I', [0]), array('d', [2.5]))
+        """
+        if len(self._kinds) == 1 and len(self.steps) == len(self._block_rows):
+            (names,) = self._kinds
+            if column not in names:
+                return array("I"), array("d")
+            last = len(names) - 1 - names[::-1].index(column)
+            return self._block_rows, self._numbers[last :: len(names)]
+        places = [
+            {name: place for place, name in enumerate(names)}.get(column)
+            for names in self._kinds
+        ]
+        widths = [len(names) for names in self._kinds]
+        rows, values = array("I"), array("d")
+        start = 0
+        for row, kind in zip(self._block_rows, self._block_kinds, strict=True):
+            place = places[kind]
+            if place is not None:
+                if rows and rows[-1] == row:
+                    values[-1] = self._numbers[start + place]
+                else:
+                    rows.append(row)
+                    values.append(self._numbers[start + place])
+            start += widths[kind]
+        return rows, values
 
 
-def _last(row: list[_Block], column: str) -> float | None:
-    for places, values in reversed(row):
-        if column in places:
-            return values[places[column]]
-    return None
+def _falls(steps: "array[int]") -> bool:
+    return any(map(operator.ge, steps, memoryview(steps)[1:]))
 
 
 def _step(step: int, least: int) -> int:

@@ -1,6 +1,7 @@
-"""Rows as a table: aligned text for a terminal, Markdown for a page."""
+"""Rows as a table: aligned text for a terminal, Markdown or HTML for a page."""
 
 from collections.abc import Collection, Iterable, Sequence
+from html import escape
 
 
 def text_table(
@@ -62,3 +63,19 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> s
             )
         lines.append([str(value) for value in row])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def html_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in HTML, for a notebook; values are shown by ``str``, escaped.
+
+    Example:
+        >>> html_table(["seed", "loss"], [[0, 2.3]])
+        '<table><tr><th>seed</th><th>loss</th></tr><tr><td>0</td><td>2.3</td></tr></table>'
+    """
+    lines = [f"<tr>{_cells('th', header)}</tr>"]
+    lines += [f"<tr>{_cells('td', row)}</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _cells(tag: str, values: Sequence[object]) -> str:
+    return "".join(f"<{tag}>{escape(str(value))}</{tag}>" for value in values)

@@ -1,6 +1,7 @@
 from .causes import CAUSES, Cause
 from .diagnose import diagnose
 from .diagnose_history import diagnose_history
+from .diagnose_log import diagnose_log
 from .report import Finding, Report
 from .rules.table import RULES, Rule
 
@@ -13,4 +14,5 @@ __all__ = [
     "Rule",
     "diagnose",
     "diagnose_history",
+    "diagnose_log",
 ]

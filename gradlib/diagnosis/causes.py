@@ -121,5 +121,35 @@ CAUSES: dict[str, Cause] = {
         "the loss (or pass the slope on: x + (x.round() - x).detach()).",
         "field_guide",
     ),
+    "resume_state_lost": Cause(
+        "a run went on from a checkpoint without all of its state",
+        "Save and load the model, the optimizer, the scheduler, the scaler and the "
+        "random state together; compare the first loss with the last one before.",
+        "field_guide",
+    ),
+    "zero_advantage": Cause(
+        "all answers of a group get the same reward, so nothing is learned from them",
+        "Use prompts that are solved sometimes (neither never nor always), more "
+        "answers a prompt, or a reward with more levels.",
+        "field_guide",
+    ),
+    "labels_masked": Cause(
+        "no label takes part in the loss",
+        "Print the labels of one batch: some must differ from -100. Look at the chat "
+        "template, the truncation length and the loss mask.",
+        "field_guide",
+    ),
+    "hardware_half_precision_bug": Cause(
+        "the graphics card computes wrong numbers in half precision",
+        "Switch automatic mixed precision off (amp=False), as on cards of the GTX 16 "
+        "series, or use another card.",
+        "field_guide",
+    ),
+    "software_version_bug": Cause(
+        "a version of a library loses or spoils the gradient",
+        "Install the versions that the authors of the script name, then the latest "
+        "ones, and compare the first ten steps.",
+        "field_guide",
+    ),
     "healthy": Cause("nothing is broken", "Nothing to fix.", "field_guide"),
 }

@@ -3,9 +3,11 @@
 import math
 import textwrap
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from gradlib.diagnosis.causes import CAUSES
+from gradlib.tables import html_table
 
 # Confidence from which a finding is called certain, or likely.
 CERTAIN = 0.9
@@ -72,7 +74,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The answer of :func:`gradlib.diagnose`; print it to read it.
 
@@ -80,47 +82,121 @@ class Report:
         findings: Most likely first; empty if the training is healthy.
         watched: What was watched, in a sentence.
         measurements: Numbers about the run as a whole.
+        verdict: ``"broken"``, ``"healthy"`` or ``"unclear"``; by default broken where
+            there is a finding, and healthy where there is none.
+        remarks: What looks odd, each with the reason why it is normal or undecided.
+        next_test: The one test that would tell the causes apart.
+        first_bad_step: Step (or epoch, or line) of the first bad record; of the first
+            odd one where the verdict is unclear; or None.
     """
 
     findings: tuple[Finding, ...] = ()
     watched: str = ""
     measurements: dict[str, Any] = field(default_factory=dict)
+    verdict: str = ""
+    remarks: tuple[str, ...] = ()
+    next_test: str = ""
+    first_bad_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.verdict:
+            verdict = "broken" if self.findings else "healthy"
+            object.__setattr__(self, "verdict", verdict)
 
     @property
     def cause(self) -> str:
-        """``"healthy"``, or the cause of the first finding."""
-        return self.findings[0].cause if self.findings else "healthy"
+        """The cause of the first finding; else ``"healthy"`` or ``"unknown"``."""
+        if self.findings:
+            return self.findings[0].cause
+        return "healthy" if self.verdict == "healthy" else "unknown"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, for a log."""
         return {
+            "verdict": self.verdict,
             "cause": self.cause,
+            "first_bad_step": self.first_bad_step,
             "watched": self.watched,
             "measurements": {k: _plain(v) for k, v in self.measurements.items()},
             "findings": [finding.to_dict() for finding in self.findings],
+            "remarks": list(self.remarks),
+            "next_test": self.next_test,
         }
 
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return _page(self)
+
     def __str__(self) -> str:
-        told = f"Diagnosis: {self.cause} ({CAUSES[self.cause].title})"
+        title = (
+            CAUSES[self.cause].title if self.cause in CAUSES else "too little to say"
+        )
+        told = f"Diagnosis: {self.cause} ({title})"
         lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
+        if self.first_bad_step is not None:
+            first = "First bad" if self.verdict == "broken" else "First odd"
+            lines += _paragraph(first, f"{_unit(self)} {self.first_bad_step}")
         lines += _paragraph("Watched", self.watched)
+        told = ""
         for rank, finding in enumerate(self.findings, 1):
             sure = f"{finding.certainty} ({100 * finding.confidence:.0f} %)"
             lines += ["", f"{rank}. {finding.cause} in {finding.layer}: {sure}"]
-            lines += _paragraph("Symptom", finding.symptom)
+            repeated, told = finding.symptom == told, finding.symptom
+            lines += _paragraph("Symptom", "the same." if repeated else told)
             lines += _paragraph("Cause", CAUSES[finding.cause].title + ".")
-            shown = "; ".join(f"{k}: {_short(v)}" for k, v in finding.evidence.items())
-            lines += _paragraph("Evidence", shown)
+            if not repeated:
+                lines += _paragraph("Evidence", _listed(finding.evidence))
             lines += _paragraph("Fix", finding.fix)
             lines += _paragraph("Read", f"chapters/{finding.chapter}.ipynb")
+        for remark in self.remarks:
+            lines += ["", *_paragraph("Remark", remark)]
+        if self.next_test:
+            lines += ["", *_paragraph("Next", self.next_test)]
         return "\n".join(lines)
+
+
+def _page(report: Report) -> str:
+    """The report for a notebook."""
+    title = _title(report.cause)
+    parts = [
+        f"<p><b>{escape(report.verdict)}: {escape(report.cause)}</b> ({escape(title)})"
+    ]
+    if report.first_bad_step is not None:
+        parts.append(f", first bad {_unit(report)} {report.first_bad_step}")
+    parts.append(f"</p><p>{escape(report.watched)}</p>")
+    if report.findings:
+        header = ["cause", "where", "how sure", "symptom", "fix", "chapter"]
+        rows = [
+            [f.cause, f.layer, f.certainty, f.symptom, f.fix, f.chapter]
+            for f in report.findings
+        ]
+        parts.append(html_table(header, rows))
+    parts += [f"<p>{escape(remark)}</p>" for remark in report.remarks]
+    if report.next_test:
+        parts.append(f"<p><b>Next test:</b> {escape(report.next_test)}</p>")
+    return "".join(parts)
+
+
+def _title(cause: str) -> str:
+    return CAUSES[cause].title if cause in CAUSES else "too little to say"
+
+
+def _unit(report: Report) -> str:
+    """What the first bad step counts."""
+    return str(report.measurements.get("counted in", "steps")).removesuffix("s")
+
+
+def _listed(evidence: dict[str, Any]) -> str:
+    return "; ".join(f"{name}: {_short(value)}" for name, value in evidence.items())
 
 
 def _paragraph(label: str, text: str) -> list[str]:
     if not text:
         return []
-    start = f"   {label + ':':10}"
-    return textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=" " * 13)
+    start = f"   {label + ':':10} "
+    return textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=" " * 14)
 
 
 def _short(value: Any) -> str:

@@ -12,7 +12,7 @@ from gradlib.checks import check_positive
 from gradlib.initialization.growth import Growth, measured_growth, predicted_growth
 from gradlib.initialization.weight_layers import fan_in, mean_square, weight_layers
 from gradlib.models.feedforward import Feedforward
-from gradlib.tables import text_table
+from gradlib.tables import html_table, text_table
 
 NORMS = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
@@ -72,12 +72,21 @@ class Audit:
     def __repr__(self) -> str:
         return self.table()
 
+    def _repr_html_(self) -> str:
+        return html_table(self._header, map(_cells, [*self.rows, self.total]))
+
+    @property
+    def _header(self) -> list[str]:
+        measured = ["measured signal", "measured gradient"]
+        return [
+            *("layer", "gain", "signal", "gradient"),
+            *(measured if self.total.measured is not None else []),
+            "verdict",
+        ]
+
     def table(self, rows: int = 12) -> str:
         """The first and the last layers as text, then all of them together."""
-        header = ["layer", "gain", "signal", "gradient"]
-        if self.total.measured is not None:
-            header += ["measured signal", "measured gradient"]
-        header.append("verdict")
+        header = self._header
         return text_table(
             header,
             map(_cells, self.rows),
