@@ -14,8 +14,7 @@ import pytest
 import torch
 from make_mnist_sample import sample_of
 
-import gradlib.data as data
-from gradlib.data import batches, mnist
+from gradlib.data import batches, digits, mnist
 
 FILES = {"train": ("train", 40), "test": ("t10k", 20)}
 WITHOUT = find_spec("torchvision") is None
@@ -85,8 +84,8 @@ def test_pooling_is_the_mean_over_blocks(pool):
 
 
 def test_the_licence_names_the_very_file():
-    licence = data._SAMPLE.with_name("mnist_sample.LICENSE.md").read_text("utf8")
-    content = data._SAMPLE.read_bytes()
+    licence = digits._SAMPLE.with_name("mnist_sample.LICENSE.md").read_text("utf8")
+    content = digits._SAMPLE.read_bytes()
     assert f"{len(content):,} bytes" in licence
     assert hashlib.sha256(content).hexdigest() in licence
     assert "CC BY-SA 3.0" in licence
@@ -115,7 +114,7 @@ def test_wrong_arguments(arguments, error, message):
 
 def damaged_copy(folder, change):
     path = folder / "mnist_sample.npz"
-    path.write_bytes(change(data._SAMPLE.read_bytes()))
+    path.write_bytes(change(digits._SAMPLE.read_bytes()))
     return path
 
 
@@ -129,7 +128,7 @@ def damaged_copy(folder, change):
     ids=["cut", "empty", "one bit"],
 )
 def test_a_damaged_sample_is_refused(tmp_path, monkeypatch, change):
-    monkeypatch.setattr(data, "_SAMPLE", damaged_copy(tmp_path, change))
+    monkeypatch.setattr(digits, "_SAMPLE", damaged_copy(tmp_path, change))
     with pytest.raises(ValueError, match=r"file is damaged: .* Reinstall gradlib"):
         mnist()
 
