@@ -65,7 +65,10 @@ SUBJECTS = {
     "monitor": (["gradlib/monitor.py"], ["tests/library/test_monitor.py"]),
     "diagnosis": (
         ["gradlib/diagnosis"],
-        ["tests/library/diagnosis/test_thresholds.py"],
+        [
+            "tests/library/diagnosis/test_thresholds.py",
+            "tests/library/diagnosis/test_log_thresholds.py",
+        ],
     ),
 }
 COLUMNS = ("subject", "mutants", "drawn", "killed", "share")
@@ -144,8 +147,8 @@ def is_code(source: str) -> bool:
 
 def moved_thresholds(path: Path) -> Iterator[Mutant]:
     """A module with one of its named thresholds at half and at twice its value."""
-    sys.path.insert(0, str(ROOT / "tests" / "library" / "diagnosis"))
-    other = importlib.import_module("test_thresholds").OTHER_NUMBERS
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    other = importlib.import_module("thresholds").OTHER_NUMBERS
     before = path.read_text("utf8")
     below = path.relative_to(ROOT / "gradlib" / "diagnosis").with_suffix("").parts
     for node in ast.parse(before).body:
