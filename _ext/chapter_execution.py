@@ -22,6 +22,7 @@ from pathlib import Path
 
 import nbformat
 from chapter_cache import ChapterCache
+from finishing_order import priority
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
@@ -218,5 +219,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.chapters_run = set()
     app.connect("config-inited", name_cache)
     app.connect("env-before-read-docs", fill_cache)
-    app.connect("build-finished", report, priority=950)
+    app.connect("build-finished", report, priority=priority(__name__))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,6 +12,7 @@ from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
+from finishing_order import priority
 from sphinx.application import Sphinx
 
 CHARSET = '<meta charset="utf-8" />'
@@ -102,5 +103,5 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("build-finished", finish, priority=910)
+    app.connect("build-finished", finish, priority=priority(__name__))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

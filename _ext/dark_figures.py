@@ -1,15 +1,16 @@
 """Figures turn dark with the page.
 
-matplotlib draws a chapter's figures with fixed colours. Here those of the book's style
+matplotlib draws a chapter's figures with fixed colors. Here those of the book's style
 become variables, as they are in interactive figures, with the same values in the light
 and in the dark. A browser tells a picture which of the two the page around it shows.
-Other colours, of images and colour maps, stay as they are.
+Other colors, of images and color maps, stay as they are.
 """
 
 import re
 from importlib.resources import files
 from pathlib import Path
 
+from finishing_order import priority
 from sphinx.application import Sphinx
 
 from gradlib.plotting.frames import THEMED
@@ -46,7 +47,7 @@ STYLESHEET = stylesheet((files("gradlib") / "slider.html").read_text("utf8"))
 
 
 def turn(svg: str) -> str:
-    """A figure of matplotlib with colours that turn; others as they are."""
+    """A figure of matplotlib with colors that turn; others as they are."""
     if DRAWN not in svg or STYLESHEET in svg:
         return svg
 
@@ -78,5 +79,5 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("build-finished", finish, priority=900)
+    app.connect("build-finished", finish, priority=priority(__name__))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

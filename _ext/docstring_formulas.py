@@ -12,11 +12,11 @@ from sphinx.application import Sphinx
 LITERAL = re.compile(r"(``.*?``|`[^`]+`)")
 
 
-def escape(text: str) -> str:
+def escape_formulas(text: str) -> str:
     """Escape bars and trailing underscores outside of literals.
 
     Example:
-        >>> print(escape("|g| by ``clip_norm_`` or clip_norm_(p)"))
+        >>> print(escape_formulas("|g| by ``clip_norm_`` or clip_norm_(p)"))
         \\|g\\| by ``clip_norm_`` or clip_norm\\_(p)
     """
     parts = LITERAL.split(text)
@@ -37,7 +37,7 @@ def escape_docstring(
         elif not line.strip():
             example = False
         if not example:
-            lines[number] = escape(line)
+            lines[number] = escape_formulas(line)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -9,6 +9,7 @@ import shutil
 from html import escape
 from pathlib import Path
 
+from finishing_order import priority
 from sphinx.application import Sphinx
 
 
@@ -34,5 +35,5 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("build-finished", finish, priority=920)
+    app.connect("build-finished", finish, priority=priority(__name__))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Under a chapter's imports, link what comes from gradlib to the API page.
+"""Under a chapter's imports, link what comes from gradlib to its page.
 
 A cell that imports from gradlib gets a line below it, with one link for each name that
 the API page documents and that no earlier cell of the chapter imported.

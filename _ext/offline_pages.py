@@ -18,6 +18,7 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+from finishing_order import priority
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -167,5 +168,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("page_sources", "", "html", types=[str])
     app.connect("config-inited", note_sources)
     app.connect("html-page-context", drop_live_code_script, priority=900)
-    app.connect("build-finished", finish, priority=900)
+    app.connect("build-finished", finish, priority=priority(__name__))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

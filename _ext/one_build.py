@@ -12,6 +12,7 @@ leaves the mark too, so that repeating the command repeats the warnings.
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from finishing_order import priority
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
@@ -47,5 +48,5 @@ def end(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", begin, priority=100)
-    app.connect("build-finished", end, priority=999)
+    app.connect("build-finished", end, priority=priority(__name__))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,25 +1,29 @@
 """The annotated list of readings, made from ``references.bib`` at each build.
 
-The page ``readings.md`` holds a marker. Before Sphinx reads the page, the marker is
+The page ``readings`` holds a marker. Before Sphinx reads the page, the marker is
 replaced by the works of ``references.bib``, grouped by chapter and level, each with a
 link back to every chapter that cites it. A chapter cites a work by linking to it.
 """
 
-import json
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pybtex.database import Entry, Person, parse_file
 from pybtex.richtext import Text
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
 
-PAGE = "readings"
-BIBLIOGRAPHY = "references.bib"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from book import chapter_files, prose_of
+from markdown_text import escape
+
+PAGE = "reference/readings"
+BIBLIOGRAPHY = "reference/references.bib"
 MARKER = "<!-- readings -->"
 LEVELS = {"start": "Start here", "paper": "Papers", "deep": "Deep"}
 VENUES = ("journal", "booktitle", "howpublished", "publisher", "school")
@@ -57,7 +61,7 @@ class Chapter:
 
     @property
     def link(self) -> str:
-        return f"[{self.title}]({self.file})"
+        return f"[{self.title}](/{self.file})"
 
 
 def canonical(url: str) -> str:
@@ -125,28 +129,9 @@ def author_names(people: list[Person]) -> str:
     return " and ".join(", ".join(names).rsplit(", ", 1))
 
 
-def escape(text: str) -> str:
-    """Plain text as Markdown that reads the same."""
-    return re.sub(r"([\\`*_\[\]<>$])", r"\\\1", text)
-
-
-def chapter_files(root: Path) -> list[str]:
-    """Notebooks of the book, in the order of ``_toc.yml``."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text("utf8"))
-    parts = [toc, *toc.get("parts", [])]
-    names = [entry["file"] for part in parts for entry in part.get("chapters", [])]
-    files = [f"{name.removesuffix('.ipynb')}.ipynb" for name in names]
-    return [file for file in files if (root / file).exists()]
-
-
 def read_chapter(root: Path, file: str) -> Chapter:
     """Title and links of a notebook."""
-    notebook = json.loads((root / file).read_text("utf8"))
-    prose = "\n\n".join(
-        "".join(cell["source"])
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "markdown"
-    )
+    prose = prose_of(root / file)
     title = re.search(r"^# (.+)$", prose, re.MULTILINE)
     return Chapter(
         file=file,
@@ -176,7 +161,7 @@ def render(works: list[Work], chapters: list[Chapter]) -> str:
             continue
         if name in written:
             lines += [f"## {written[name].title}", ""]
-            lines += [f"[Read the chapter]({written[name].file})", ""]
+            lines += [f"[Read the chapter](/{written[name].file})", ""]
         else:
             lines += [f"## {name.replace('_', ' ').capitalize()}", ""]
         for level, heading in LEVELS.items():

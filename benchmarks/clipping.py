@@ -11,18 +11,20 @@ slower.
 
 import argparse
 import runpy
-import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 import torch
 from goals import Row, at_most, show
+from markdown_text import table
+from timing import network, timed
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from gradlib import initialize_
 from gradlib.clip import (
     AutoClip,
     ZClip,
@@ -36,6 +38,7 @@ from gradlib.clip import (
 WIDTHS = (64, 128, 256)
 ROUNDS = 200
 BOUNDS = {"norm": 1.0, "adaptive (timm)": 0.5}
+COLUMNS = ("width", "clipping", "gradlib", "torch, timm", "ratio", "gradlib / step")
 Clip = Callable[[list[nn.Parameter]], object]
 
 
@@ -77,38 +80,25 @@ def pairs() -> dict[str, tuple[Clip, Clip | None]]:
     }
 
 
-def network(width: int, depth: int = 20) -> nn.Sequential:
-    """A plain ReLU network: 784 inputs, 10 outputs."""
-    sizes = [784, *[width] * (depth - 1)]
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise(sizes):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-    model = nn.Sequential(*layers, nn.Linear(width, 10))
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    return model
-
-
-def fastest(width: int, rounds: int, ways: dict[str, Clip]) -> dict[str, float]:
+def fastest_clips(width: int, rounds: int, ways: dict[str, Clip]) -> dict[str, float]:
     """Seconds of the fastest call of each way, and of a step without clipping."""
-    model = network(width)
+    model = initialize_(network(width), "he")
     parameters = list(model.parameters())
     optimizer = torch.optim.SGD(parameters, lr=1e-6)
     x, y = torch.randn(32, 784), torch.randint(10, (32,))
+
+    def measure_gradients() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+
     best = dict.fromkeys(["step", *ways], float("inf"))
     for _ in range(rounds):
         for name, clip in ways.items():
-            start = time.process_time()
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            before = time.process_time()
-            clip(parameters)
-            after = time.process_time()
-            optimizer.step()
-            end = time.process_time()
-            best[name] = min(best[name], after - before)
-            best["step"] = min(best["step"], before - start + end - after)
+            step = timed(measure_gradients)
+            clipping = timed(partial(clip, parameters))
+            step += timed(optimizer.step)
+            best[name] = min(best[name], clipping)
+            best["step"] = min(best["step"], step)
     return best
 
 
@@ -141,8 +131,14 @@ def rows() -> list[Row]:
     torch.set_num_threads(1)
     ways = ways_of(BOUNDS)
     return [
-        row for width in WIDTHS for row in goals(width, fastest(width, ROUNDS, ways))
+        row
+        for width in WIDTHS
+        for row in goals(width, fastest_clips(width, ROUNDS, ways))
     ]
+
+
+def microseconds(seconds: float) -> str:
+    return f"{1e6 * seconds:.0f} µs"
 
 
 def main() -> None:
@@ -155,20 +151,18 @@ def main() -> None:
     names = list(pairs())
     ways = ways_of(names)
     met = []
-    print("| width | clipping | gradlib | torch, timm | ratio | gradlib / step |")
-    print("|---|---|---|---|---|---|")
+    costs = []
     for width in options.widths:
-        best = fastest(width, options.rounds, ways)
+        best = fastest_clips(width, options.rounds, ways)
         for name in names:
             cost, reference = best[f"gradlib {name}"], best.get(name)
-            beside = "- | -"
+            beside = ["-", "-"]
             if reference is not None:
-                beside = f"{1e6 * reference:.0f} µs | {cost / reference:.2f}"
-            share = cost / best["step"]
-            print(
-                f"| {width} | {name} | {1e6 * cost:.0f} µs | {beside} | {share:.1%} |"
-            )
+                beside = [microseconds(reference), f"{cost / reference:.2f}"]
+            share = f"{cost / best['step']:.1%}"
+            costs.append([str(width), name, microseconds(cost), *beside, share])
         met += goals(width, best)
+    print(table(COLUMNS, costs))
     show(met)
 
 

@@ -16,15 +16,16 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+from book import NotReadyError
+from markdown_text import table
 from recording import RECORDS, record
-from serve_book import NotReadyError
 
 TITLES = {
     "monitor": "What watching costs",
     "clipping": "What clipping costs",
     "sweep": "What a sweep saves",
     "pages": "What a page weighs",
-    "book": "How long the book takes",
+    "building": "How long the book takes",
     "check": "How long the check takes",
 }
 COLUMNS = ("what", "measured", "goal", "met")
@@ -60,8 +61,7 @@ def texts(rows: Iterable[Row]) -> list[list[str]]:
 
 def show(rows: Iterable[Row]) -> None:
     """Print the goals as a table."""
-    for line in (COLUMNS, ["---"] * len(COLUMNS), *texts(rows)):
-        print(f"| {' | '.join(line)} |", flush=True)
+    print(table(COLUMNS, texts(rows)), flush=True)
 
 
 def main() -> None:

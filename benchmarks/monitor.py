@@ -17,15 +17,14 @@ step, depend on what a monitor happens to hold.
 import argparse
 import ctypes
 import math
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
 import torch
 from goals import Row, at_most, show
+from timing import network, timed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,14 +47,6 @@ FLOOR = "norms by torch"
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 Log = Callable[[Tensor], object] | None
 Step = Callable[[], None]
-
-
-def network(width: int, depth: int = 20) -> nn.Sequential:
-    """A plain ReLU network: 784 inputs, 10 outputs."""
-    layers: list[nn.Module] = []
-    for fan_in, fan_out in pairwise([784, *[width] * (depth - 1)]):
-        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(width, 10))
 
 
 def training(model: nn.Module, log: Log) -> Step:
@@ -138,13 +129,6 @@ def take_turns(steps: list[Step], rounds: int) -> list[float]:
         fmean(median(found[CYCLE + at :: CYCLE]) for at in range(CYCLE))
         for found in seconds
     ]
-
-
-def timed(step: Step) -> float:
-    """Processor seconds of a step."""
-    start = time.process_time()
-    step()
-    return time.process_time() - start
 
 
 def goals(width: int, found: dict[str, float]) -> list[Row]:

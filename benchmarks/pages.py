@@ -27,7 +27,8 @@ from playwright.sync_api import Browser
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import chromium
-from serve_book import CHAPTERS, PAGES, ROOT, SITE, NotReadyError, served
+from book import CHAPTERS, PAGES, ROOT, SITE, NotReadyError
+from serve_book import served
 
 FIRST_VISIT = 1_200_000
 SECOND_VISIT = 150_000

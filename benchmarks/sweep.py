@@ -10,12 +10,12 @@ processor, so that other programs disturb little.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from goals import Row, at_least, show
+from timing import timed
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -61,10 +61,9 @@ def fastest(calls: list[Callable[[], None]], rounds: int) -> list[float]:
     best = [float("inf")] * len(calls)
     for turn in range(rounds + 1):
         for k, call in enumerate(calls):
-            start = time.process_time()
-            call()
+            seconds = timed(call)
             if turn:
-                best[k] = min(best[k], time.process_time() - start)
+                best[k] = min(best[k], seconds)
     return best
 
 

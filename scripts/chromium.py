@@ -5,8 +5,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from book import NotReadyError
 from playwright.sync_api import Browser, sync_playwright
-from serve_book import NotReadyError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [

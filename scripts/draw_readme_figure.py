@@ -2,7 +2,6 @@
 """Draw the README's figure: one network, three scales of its initial weights."""
 
 import math
-from pathlib import Path
 
 import matplotlib
 
@@ -10,6 +9,7 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import torch
+from book import ROOT
 from torch.nn.functional import cross_entropy
 
 from gradlib import chapter, data
@@ -17,7 +17,6 @@ from gradlib.initialization import initialize_
 from gradlib.measure import gradient_norms
 from gradlib.models import deep_mlp
 
-ROOT = Path(__file__).resolve().parents[1]
 DEPTH = 30
 SCALES = {"explodes": 5.0, "stays level": 2.0, "vanishes": 0.8}
 

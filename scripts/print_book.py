@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 import chromium
+from book import BASE, CHAPTERS, PAGES, ROOT, NotReadyError
 from playwright.sync_api import Browser, Page
-from serve_book import BASE, CHAPTERS, PAGES, ROOT, NotReadyError, served
+from serve_book import served
 
 JOIN = Path(__file__).with_suffix(".js")
 MARGIN = {"top": "18mm", "bottom": "20mm", "left": "18mm", "right": "18mm"}

@@ -6,9 +6,9 @@
 ``oldest`` takes the lower bounds of ``pyproject.toml``, ``newest`` the newest that the
 registry serves, ``cpu`` a torch without CUDA and no torchvision. The tools that build
 and test stay at ``constraints.txt``. Each environment is made in ``_build/matrix``; its
-logs lie there too. The table is printed and kept in ``tested_versions.md``, with the
-last rows of environments that were not asked for. The exit code is 1 if anything
-failed.
+logs lie there too. The table is printed and kept in ``recorded/``, for a page of the
+book, with the last rows of environments that were not asked for. The exit code is 1 if
+anything failed.
 """
 
 import argparse
@@ -24,19 +24,16 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+import markdown_text
+from book import ROOT
+from recording import RECORDS, read_records, record
+
 FOLDER = ROOT / "_build" / "matrix"
-TABLE = ROOT / "tested_versions.md"
+RECORD, TITLE = RECORDS / "tested_versions.json", "Environments"
 UV = [sys.executable, "-m", "uv"]
 SETTING = os.environ | {"OMP_NUM_THREADS": "1"}
 SHOWN = ("torch", "torchvision", "numpy", "matplotlib")
 CPU_TORCH = "torch==2.13.0"
-HEADING = """\
-# Tested versions
-
-`make matrix` runs the library's tests and every chapter with the oldest versions that
-`pyproject.toml` allows, with the newest that the registry serves, and with a torch
-without CUDA and no torchvision. It wrote this table."""
 OLD_WARN = ["-W", "ignore::DeprecationWarning"]  # old packages warn of new neighbours
 NEED_TORCHVISION = ("torchvision", "timm")
 EXTRAS = ("mnist", "book", "test", "dev")
@@ -45,6 +42,7 @@ SUITES = {
     "library": ["tests", "gradlib"],
     "chapters": ["chapters", "--nbval-lax", "--nbval-current-env", CELL_TIMEOUT],
 }
+COLUMNS = ("environment", "Python", *SHOWN, *SUITES, "seconds", "date")
 
 
 @dataclass(frozen=True)
@@ -165,9 +163,9 @@ class Row:
     day: datetime.date
     passed: bool
 
-    def line(self) -> str:
+    def texts(self) -> list[str]:
         last = (f"{self.seconds:.0f}", str(self.day))
-        return f"| {' | '.join((self.name, *self.versions, *self.told, *last))} |"
+        return [self.name, *self.versions, *self.told, *last]
 
 
 def run(name: str, workers: int) -> Row:
@@ -219,18 +217,10 @@ def versions(python: Path) -> list[str]:
     return output(python, "-c", code).splitlines()
 
 
-def table(rows: list[Row], before: str) -> str:
-    """The page with the new rows, and those of other environments from ``before``."""
-    header = ["environment", "Python", *SHOWN, *SUITES, "seconds", "date"]
-    new = {row.name: row.line() for row in rows}
-    old = {
-        line.split("|")[1].strip(): line
-        for line in before.splitlines()
-        if line.startswith("|")
-    }
-    lines = [new.get(name) or old.get(name) for name in ENVIRONMENTS]
-    top = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    return "\n".join([HEADING, "", *top, *filter(None, lines), ""])
+def merged_rows(rows: list[Row], before: list[list[str]]) -> list[list[str]]:
+    """The new rows, and those of other environments from ``before``."""
+    texts = {row[0]: row for row in [*before, *(row.texts() for row in rows)]}
+    return [texts[name] for name in ENVIRONMENTS if name in texts]
 
 
 def main() -> int:
@@ -249,9 +239,10 @@ def main() -> int:
     rows = []
     for name in names:
         rows.append(run(name, options.workers))
-        before = TABLE.read_text("utf8") if TABLE.exists() else ""
-        TABLE.write_text(table(rows, before), "utf8")
-    print(TABLE.read_text("utf8"))
+        before = read_records(RECORD).get(TITLE, {}).get("rows", [])
+        found = merged_rows(rows, before)
+        record(RECORD, TITLE, "make matrix", COLUMNS, found, using="")
+    print(markdown_text.table(COLUMNS, found))
     return not all(row.passed for row in rows)
 
 

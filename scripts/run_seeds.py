@@ -25,14 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from book import ROOT, code_hash
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from recording import RECORDS, record
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "_ext"))
-
-from records import code_hash  # noqa: E402
 
 CHAPTERS = ROOT / "chapters"
 TIMEOUT = 600

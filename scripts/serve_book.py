@@ -18,28 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import yaml
+from book import PREFIX, SITE, NotReadyError
 
-ROOT = Path(__file__).resolve().parents[1]
-SITE = ROOT / "_build" / "html"
-BASE = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))["html"]["baseurl"]
-PREFIX = urlsplit(BASE).path
 COMPRESSED = {".css", ".html", ".js", ".json", ".svg", ".xml"}
-
-
-class NotReadyError(Exception):
-    """What a command needs is not there; the message says what to do."""
-
-
-def pages_in_order() -> list[str]:
-    """Names of the book's pages, in the order of ``_toc.yml``."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
-    entries = [entry for part in toc["parts"] for entry in part["chapters"]]
-    return [toc["root"], *(entry["file"] for entry in entries)]
-
-
-PAGES = pages_in_order()
-CHAPTERS = [name for name in PAGES if name.startswith("chapters/")]
 
 
 def body(path: Path) -> bytes:

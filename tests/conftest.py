@@ -6,6 +6,7 @@ and keeps those that failed in ``.hypothesis``.
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,3 +26,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers are read as they are where each read must wait for a device."""
     monkeypatch.setattr("gradlib.measure.tensors._IS_CPU", lambda tensor: False)
+
+
+@pytest.fixture
+def book_style() -> Iterator[None]:
+    """Figures look as in the book; none is open afterwards."""
+    import matplotlib.pyplot as plt
+
+    from gradlib.plotting import use_style
+
+    with plt.rc_context():
+        use_style()
+        yield
+    plt.close("all")

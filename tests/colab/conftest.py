@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from book import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "tqdm", "ipykernel", "pip")
 UV = [sys.executable, "-m", "uv", "--quiet"]
 LIKE_COLAB = (

@@ -11,13 +11,13 @@ import re
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
-from conftest import ROOT, Colab, address, git
+from book import ROOT, read_notebook
+from conftest import Colab, address, git
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from notebooks import each_notebook
 
-CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 RAW = re.compile(r"^:::|^```\{|\{[a-z:-]+\}`", re.MULTILINE)
 
 
@@ -36,12 +36,12 @@ def shown(notebook: NotebookNode, kind: str) -> list[str]:
     return [text for text in found if text]
 
 
-@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+@each_notebook
 def test_chapter_runs(
     path: Path, colab: Colab, kernel: str, repository: Path, tmp_path: Path
 ) -> None:
     before = colab.files()
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read_notebook(path)
     run_in_colab(notebook, kernel, tmp_path)
 
     assert [o for o in outputs(notebook) if o.output_type == "error"] == []

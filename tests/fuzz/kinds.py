@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from draws import generator
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
@@ -104,10 +105,6 @@ def choice(*names: str) -> Kind:
 FLAG = Kind(st.booleans())
 TEXT = Kind(st.text(max_size=8))
 SEED = count(0, 2**40)
-
-
-def generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 # Functions that draw from a generator leave torch's own random state alone.

@@ -12,7 +12,6 @@ import importlib
 import inspect
 import re
 import warnings
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -20,25 +19,31 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from book import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import Entry
 from laws import unchanged
-from table_gradients import TABLE as GRADIENTS
-from table_models import TABLE as MODELS
-from table_plots import TABLE as PLOTS
-from table_runs import TABLE as RUNS
-from table_theory import TABLE as THEORY
+from measure_and_clip import TABLE as MEASURE_AND_CLIP
+from models_and_initialization import TABLE as MODELS_AND_INITIALIZATION
+from plotting import TABLE as PLOTTING
+from theory import TABLE as THEORY
+from training_and_diagnosis import TABLE as TRAINING_AND_DIAGNOSIS
 
 import gradlib
 
-ROOT = Path(__file__).resolve().parents[2]
-TABLE = {**GRADIENTS, **MODELS, **PLOTS, **RUNS, **THEORY}
+TABLE = {
+    **MEASURE_AND_CLIP,
+    **MODELS_AND_INITIALIZATION,
+    **PLOTTING,
+    **TRAINING_AND_DIAGNOSIS,
+    **THEORY,
+}
 WRONG = (ValueError, TypeError)
 
 
 def documented_modules() -> list[ModuleType]:
-    text = (ROOT / "api.md").read_text("utf8")
+    text = (ROOT / "reference/library.md").read_text("utf8")
     names = re.findall(r"automodule:: (\S+)", text)
     return [importlib.import_module(name) for name in names]
 

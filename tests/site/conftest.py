@@ -1,19 +1,14 @@
 """Serve the built book as GitHub Pages does and open it in Debian's Chromium."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import chromium
 import pytest
+from book import ROOT, NotReadyError
 from playwright.sync_api import Browser, Page
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / name) for name in ("scripts", "benchmarks")]
-
-import chromium  # noqa: E402
-from serve_book import NotReadyError, served  # noqa: E402
+from serve_book import served
 
 SHOTS = ROOT / "_build" / "shots"
 WAIT_FOR_MATHS = """() => Promise.all([

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from book import CHAPTERS, PAGES, SITE
 from conftest import SHOTS, visit
 from playwright.sync_api import Browser, Page
-from serve_book import CHAPTERS, PAGES, SITE
 
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import print_book
 import pytest
+from book import BASE, CHAPTERS
 from playwright.sync_api import Browser
-from serve_book import BASE, CHAPTERS
 
 FOLLOWED = """() => [...document.querySelectorAll("a[href]")]
     .filter(a => a.getAttribute("href").startsWith("#") && !a.matches("[href='#']"))
@@ -16,7 +16,9 @@ UNSET = "span.math:not(:has(mjx-container)), div.math:not(:has(mjx-container))"
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(print_book, "PAGES", ["intro", CHAPTERS[0], "glossary"])
+    monkeypatch.setattr(
+        print_book, "PAGES", ["intro", CHAPTERS[0], "reference/glossary"]
+    )
 
 
 def test_pages_become_one_in_order(browser: Browser, address: str) -> None:

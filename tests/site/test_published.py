@@ -6,11 +6,11 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
 
-import nbformat
 import pytest
+from book import BASE, CHAPTERS, PAGES, ROOT, SITE, cells_of
 from pages import FIGURE, FIRST_VISIT, SECOND_VISIT, SHIFT, figure_sizes, weigh
 from playwright.sync_api import Browser
-from serve_book import BASE, CHAPTERS, PAGES, ROOT, SITE, body
+from serve_book import body
 
 
 def book_pages() -> list[Path]:
@@ -23,8 +23,8 @@ def read(name: str) -> str:
 
 def imported_from_gradlib(name: str) -> set[str]:
     """What a chapter's code imports from the library, by its own name."""
-    cells = nbformat.read(ROOT / f"{name}.ipynb", as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    cells = cells_of(ROOT / f"{name}.ipynb", "code")
+    code = "\n".join(cell.source for cell in cells)
     return {
         alias.name
         for node in ast.walk(ast.parse(re.sub(r"%pip.*", "pass", code)))
@@ -88,8 +88,8 @@ def test_site_map_names_every_page() -> None:
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_code_links_to_the_library(name: str) -> None:
     html = read(name)
-    links = re.findall(r'href="\.\./api\.html#([\w.-]+)"', html)
-    documented = set(re.findall(r'id="([\w.-]+)"', read("api")))
+    links = re.findall(r'href="\.\./reference/library\.html#([\w.-]+)"', html)
+    documented = set(re.findall(r'id="([\w.-]+)"', read("reference/library")))
     assert set(links) <= documented
     linked = {re.split(r"[.-]", link)[-1] for link in links}
     assert imported_from_gradlib(name) <= linked

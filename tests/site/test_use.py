@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from book import CHAPTERS, PREFIX
 from conftest import visit
 from playwright.sync_api import Browser, Locator, Page
-from serve_book import CHAPTERS, PREFIX
 
 SLIDERS = "figure.gl-fig input[type=range]"
 DESK = {"width": 1280, "height": 900}

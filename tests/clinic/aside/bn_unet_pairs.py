@@ -35,14 +35,7 @@ def _build(good):
         batches.append((x, level.expand(n, 1, 8, 8).clone()))
     model = UNet()
     opt = torch.optim.Adam(model.parameters(), lr=5e-3)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

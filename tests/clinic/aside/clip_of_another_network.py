@@ -34,14 +34,7 @@ def _build(good):
         opt.step()
         return float(loss)
 
-    return dict(
-        model=model,
-        step=step,
-        optimizer=opt,
-        batches=batches,
-        clip=0.25,
-        scheduler=None,
-    )
+    return dict(model=model, step=step, optimizer=opt, batches=batches, clip=0.25)
 
 
 def make():

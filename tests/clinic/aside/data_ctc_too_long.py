@@ -28,14 +28,7 @@ def _build(good):
         batches.append((x, y, lengths))
     model = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 6))
     opt = torch.optim.Adam(model.parameters(), lr=5e-3)
-    return dict(
-        model=model,
-        loss=loss,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss=loss, optimizer=opt, batches=batches)
 
 
 def make():

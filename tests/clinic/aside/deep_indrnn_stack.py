@@ -34,14 +34,7 @@ def _build(good):
         batches.append((protos[y] + 0.5 * torch.randn(32, 8), y))
     model = Stack(good)
     opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -31,14 +31,7 @@ def _build(good):
         batches.append((protos[y] + 0.8 * torch.randn(32, 20), y))
     model = Net(good)
     opt = torch.optim.Adam(model.parameters(), lr=5e-3)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -34,14 +34,7 @@ def _build(good):
         batches.append((protos[y] + 0.5 * torch.randn(32, 12), y))
     model = Net(torch.bfloat16 if good else torch.float16)
     opt = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

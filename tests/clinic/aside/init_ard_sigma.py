@@ -31,14 +31,7 @@ def _build(good):
     start = -5.0 if good else 2.0
     model = nn.Sequential(Noisy(30, 48, start), nn.ReLU(), Noisy(48, 5, start))
     opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

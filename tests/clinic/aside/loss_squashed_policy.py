@@ -26,14 +26,7 @@ def _build(good):
         batches.append((x, 1.5 * torch.tanh(x @ w)))
     model = nn.Sequential(nn.Linear(6, 48), nn.ReLU(), nn.Linear(48, 4))
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss=loss,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss=loss, optimizer=opt, batches=batches)
 
 
 def make():

@@ -24,14 +24,7 @@ def _build(good):
         nn.Linear(256, 7),
     )
     opt = torch.optim.Adam(model.parameters(), lr=3e-3 if good else 0.5)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -30,7 +30,6 @@ def make():
         optimizer=opt,
         batches=batches[40:],
         clip=1.0,
-        scheduler=None,
     )
 
 

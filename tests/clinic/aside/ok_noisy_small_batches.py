@@ -19,14 +19,7 @@ def make():
         nn.Linear(20, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, 6)
     )
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 make_fixed = make

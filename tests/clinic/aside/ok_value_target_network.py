@@ -41,14 +41,7 @@ def make():
             model.target.load_state_dict(model.q.state_dict())
         return loss
 
-    return dict(
-        model=model,
-        step=step,
-        optimizer=opt,
-        batches=batches,
-        clip=10.0,
-        scheduler=None,
-    )
+    return dict(model=model, step=step, optimizer=opt, batches=batches, clip=10.0)
 
 
 make_fixed = make

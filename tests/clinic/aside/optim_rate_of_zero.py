@@ -20,14 +20,7 @@ def _build(good):
     )
     lr = 0.05 if good else 1e-7
     opt = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

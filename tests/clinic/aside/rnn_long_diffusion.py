@@ -39,7 +39,6 @@ def _build(good):
         optimizer=opt,
         batches=batches,
         clip=1.0 if good else None,
-        scheduler=None,
     )
 
 

@@ -32,14 +32,7 @@ def _build(good):
         batches.append((protos[y] + 0.6 * torch.randn(32, 16), y))
     model = Gated(-1.0 if good else 40.0)
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -32,14 +32,7 @@ def _build(good):
         batches.append((x,))
     model = SAE()
     opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    return dict(
-        model=model,
-        loss=loss,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss=loss, optimizer=opt, batches=batches)
 
 
 def make():

@@ -28,14 +28,7 @@ def _build(good):
             )
             nn.init.zeros_(layer.bias)
     opt = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

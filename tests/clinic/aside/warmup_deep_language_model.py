@@ -60,7 +60,6 @@ def _build(good):
         loss_fn=loss_fn,
         optimizer=opt,
         batches=batches,
-        clip=None,
         scheduler=warm if good else None,
     )
 

@@ -28,14 +28,7 @@ def _build(good):
         batches.append((x, torch.tanh(x @ w)))
     model = nn.Sequential(nn.Linear(10, 32), BatchNorm(32), nn.ReLU(), nn.Linear(32, 1))
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

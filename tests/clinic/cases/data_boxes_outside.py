@@ -25,14 +25,7 @@ def _build(good):
         batches.append((x, box))
     model = nn.Sequential(nn.Linear(12, 48), nn.ReLU(), nn.Linear(48, 4))
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss_fn=loss_fn,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=loss_fn, optimizer=opt, batches=batches)
 
 
 def make():

@@ -34,14 +34,7 @@ def _build(good):
         batches.append(((centre[y] + torch.randn(4, 20, 6), mixing), y.flatten()))
     model = GNN()
     opt = torch.optim.Adam(model.parameters(), lr=0.01)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -21,14 +21,7 @@ def _build(good):
         nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1)
     )
     opt = torch.optim.Adam(model.parameters(), lr=1e-2)
-    return dict(
-        model=model,
-        loss_fn=nn.L1Loss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.L1Loss(), optimizer=opt, batches=batches)
 
 
 def make():

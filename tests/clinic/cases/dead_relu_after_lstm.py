@@ -29,12 +29,7 @@ def _build(good):
     model = Net(good)
     opt = torch.optim.Adam(model.parameters(), lr=5e-3)
     return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=1.0,
-        scheduler=None,
+        model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches, clip=1.0
     )
 
 

@@ -24,14 +24,7 @@ def _build(good):
     with torch.no_grad():
         model[2].bias.sub_(1.5)
     opt = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -48,12 +48,7 @@ def _build(good):
     model = Net(good)
     opt = torch.optim.Adam(model.parameters(), lr=1e-3)
     return dict(
-        model=model,
-        loss_fn=cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=1.0,
-        scheduler=None,
+        model=model, loss_fn=cross_entropy, optimizer=opt, batches=batches, clip=1.0
     )
 
 

@@ -36,14 +36,7 @@ def _build(good):
         opt.step()
         return loss.item()
 
-    return dict(
-        model=model,
-        step=step,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, step=step, optimizer=opt, batches=batches)
 
 
 def make():

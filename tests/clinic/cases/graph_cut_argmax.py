@@ -34,14 +34,7 @@ def _build(good):
         batches.append((protos[y] + 0.5 * torch.randn(32, 16), y))
     model = Net()
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss_fn=loss_fn,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=loss_fn, optimizer=opt, batches=batches)
 
 
 def make():

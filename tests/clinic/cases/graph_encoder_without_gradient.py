@@ -30,14 +30,7 @@ def _build(good):
         batches.append((x, x))
     model = Net(good)
     opt = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
-    return dict(
-        model=model,
-        loss_fn=F.mse_loss,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.mse_loss, optimizer=opt, batches=batches)
 
 
 def make():

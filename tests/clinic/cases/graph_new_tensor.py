@@ -34,14 +34,7 @@ def _build(good):
         batches.append((x, torch.tanh(x + 1).sum(1, keepdim=True)))
     model = Spline(good)
     opt = torch.optim.Adam(model.parameters(), lr=2e-2)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

@@ -23,8 +23,6 @@ def _build(good):
         loss_fn=lambda out, y: F.cross_entropy(out.float(), y),
         optimizer=opt,
         batches=batches,
-        clip=None,
-        scheduler=None,
     )
 
 

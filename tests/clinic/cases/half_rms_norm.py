@@ -42,14 +42,7 @@ def _build(good):
         batches.append((x, following[x].flatten()))
     model = Net(good).half()
     opt = torch.optim.SGD(model.parameters(), lr=0.3)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -29,14 +29,7 @@ def _build(good):
             else:
                 nn.init.normal_(m.weight)
     opt = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -42,14 +42,7 @@ def _build(good):
         batches.append((x, (x[:, -4:] @ v).mean(1, keepdim=True)))
     model = nn.Sequential(Cell(6, 32, good), nn.Linear(32, 1))
     opt = torch.optim.Adam(model.parameters(), lr=1e-2)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

@@ -36,14 +36,7 @@ def _build(good):
         batches.append((seq[:, :-1], seq[:, 1:]))
     model = Tied(0.05 if good else 1.0)
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss_fn=loss_fn,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=loss_fn, optimizer=opt, batches=batches)
 
 
 def make():

@@ -16,14 +16,7 @@ def _build(good):
         batches.append(((x - 50) / 29 if good else x, y))
     model = nn.Linear(1, 1)
     opt = torch.optim.SGD(model.parameters(), lr=0.01)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

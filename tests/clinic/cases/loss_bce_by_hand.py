@@ -30,8 +30,6 @@ def _build(good):
         loss_fn=F.binary_cross_entropy_with_logits if good else by_hand,
         optimizer=opt,
         batches=batches,
-        clip=None,
-        scheduler=None,
     )
 
 

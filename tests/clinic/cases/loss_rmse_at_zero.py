@@ -32,14 +32,7 @@ def _build(good):
         batches.append((x, y))
     model = Distance()
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        loss_fn=loss_fn,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=loss_fn, optimizer=opt, batches=batches)
 
 
 def make():

@@ -19,14 +19,7 @@ def _build(good):
         nn.Linear(30, 10), nn.Identity() if good else nn.Softmax(dim=1)
     )
     opt = torch.optim.Adam(model.parameters(), lr=1e-2)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

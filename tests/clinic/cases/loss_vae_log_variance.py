@@ -41,7 +41,6 @@ def _build(good):
         optimizer=opt,
         batches=batches,
         clip=1.0,
-        scheduler=None,
     )
 
 

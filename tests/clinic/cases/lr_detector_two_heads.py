@@ -42,14 +42,7 @@ def _build(good):
         batches.append((x + 0.3 * torch.randn(8, 1, 8, 8), (label, box)))
     model = Detector()
     opt = torch.optim.SGD(model.parameters(), lr=0.02 if good else 1.5, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=loss_fn,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=loss_fn, optimizer=opt, batches=batches)
 
 
 def make():

@@ -36,14 +36,7 @@ def _build(good):
         batches.append((x, (y, x @ v)))
     model = Detector()
     opt = torch.optim.SGD(model.parameters(), lr=0.05 if good else 2.0, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=loss_fn,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=loss_fn, optimizer=opt, batches=batches)
 
 
 def make():

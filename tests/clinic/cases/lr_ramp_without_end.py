@@ -28,7 +28,6 @@ def _build(good):
         loss_fn=nn.MSELoss(),
         optimizer=opt,
         batches=batches,
-        clip=None,
         scheduler=scheduler,
     )
 

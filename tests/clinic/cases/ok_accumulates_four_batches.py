@@ -28,14 +28,7 @@ def _build():
             opt.zero_grad()
         return loss.item()
 
-    return dict(
-        model=model,
-        optimizer=opt,
-        batches=batches,
-        scheduler=None,
-        clip=None,
-        step=step,
-    )
+    return dict(model=model, optimizer=opt, batches=batches, step=step)
 
 
 def make():

@@ -22,14 +22,7 @@ def make():
     )
     model.add_module("head", nn.Linear(96, 5))
     opt = torch.optim.AdamW(model.head.parameters(), lr=1e-2)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 make_fixed = make

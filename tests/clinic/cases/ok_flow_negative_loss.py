@@ -50,14 +50,7 @@ def _build():
         batches.append((x, x))
     model = Flow()
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
-    return dict(
-        model=model,
-        optimizer=opt,
-        batches=batches,
-        scheduler=None,
-        clip=None,
-        loss=loss,
-    )
+    return dict(model=model, optimizer=opt, batches=batches, loss=loss)
 
 
 def make():

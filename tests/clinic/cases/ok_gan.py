@@ -39,14 +39,7 @@ def make():
         opt.step()
         return loss
 
-    return dict(
-        model=model,
-        step=step,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, step=step, optimizer=opt, batches=batches)
 
 
 make_fixed = make

@@ -26,14 +26,7 @@ def make():
             - 0.01 * policy.entropy().mean()
         )
 
-    return dict(
-        model=model,
-        loss=loss,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss=loss, optimizer=opt, batches=batches)
 
 
 make_fixed = make

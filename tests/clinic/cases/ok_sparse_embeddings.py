@@ -34,8 +34,6 @@ def _build():
         model=model,
         optimizer=opt,
         batches=batches,
-        scheduler=None,
-        clip=None,
         loss_fn=F.binary_cross_entropy_with_logits,
     )
 

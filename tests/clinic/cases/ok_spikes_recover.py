@@ -22,12 +22,7 @@ def make():
     )
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
     return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=1.0,
-        scheduler=None,
+        model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches, clip=1.0
     )
 
 

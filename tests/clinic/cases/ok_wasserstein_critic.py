@@ -29,14 +29,7 @@ def _build():
         nn.Linear(64, 1),
     )
     opt = torch.optim.RMSprop(model.parameters(), lr=5e-4)
-    return dict(
-        model=model,
-        optimizer=opt,
-        batches=batches,
-        scheduler=None,
-        clip=None,
-        loss=loss,
-    )
+    return dict(model=model, optimizer=opt, batches=batches, loss=loss)
 
 
 def make():

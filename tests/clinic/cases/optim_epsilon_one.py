@@ -17,14 +17,7 @@ def _build(good):
         batches.append((protos[y] + 0.5 * torch.randn(32, 20), y))
     model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 6))
     opt = torch.optim.Adam(model.parameters(), lr=2e-3, eps=1e-8 if good else 1.0)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -33,14 +33,7 @@ def _build(good):
     if good:
         groups.append({"params": [*model.fc.parameters(), model.crf], "lr": 5e-3})
     opt = torch.optim.AdamW(groups)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -21,14 +21,7 @@ def _build(good):
     opt = torch.optim.SGD(
         model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4 if good else 0.5
     )
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -30,14 +30,7 @@ def _build(good):
         batches.append((x, (x[..., 0] * x[..., 1]).sum(1, keepdim=True) / 3))
     model = IndRNN(2, 32, good)
     opt = torch.optim.Adam(model.parameters(), lr=2e-3)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

@@ -45,14 +45,7 @@ def _build(act):
         batches.append((kinds[y][:, None] + torch.randn(16, 80, 6), y))
     model = Net(act)
     opt = torch.optim.SGD(model.parameters(), lr=0.05)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -28,14 +28,7 @@ def _build(good):
             4
         ].weight.normal_().abs_().mul_(8)
     opt = torch.optim.Adam(model.parameters(), lr=1e-3)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

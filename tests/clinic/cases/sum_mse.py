@@ -23,8 +23,6 @@ def _build(good):
         loss_fn=nn.MSELoss(reduction="mean" if good else "sum"),
         optimizer=opt,
         batches=batches,
-        clip=None,
-        scheduler=None,
     )
 
 

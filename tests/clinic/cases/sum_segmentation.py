@@ -28,8 +28,6 @@ def _build(good):
         loss_fn=nn.CrossEntropyLoss(reduction="mean" if good else "sum"),
         optimizer=opt,
         batches=batches,
-        clip=None,
-        scheduler=None,
     )
 
 

@@ -30,14 +30,7 @@ def _build(good):
         batches.append({"series": x, "sales": y if good else 5200 + 1800 * y})
     model = Net()
     opt = torch.optim.Adam(model.parameters(), lr=5e-3)
-    return dict(
-        model=model,
-        loss=loss,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss=loss, optimizer=opt, batches=batches)
 
 
 def make():

@@ -24,14 +24,7 @@ def _build(good):
         nn.Sigmoid(),
     )
     opt = torch.optim.Adam(model.parameters(), lr=5e-3)
-    return dict(
-        model=model,
-        loss_fn=nn.MSELoss(),
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)
 
 
 def make():

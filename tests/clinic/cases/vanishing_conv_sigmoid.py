@@ -24,14 +24,7 @@ def _build(good):
         width = 12
     model = nn.Sequential(*layers, nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12 * 16, 6))
     opt = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

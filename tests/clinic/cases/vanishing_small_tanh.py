@@ -27,14 +27,7 @@ def _build(good):
             )
             nn.init.zeros_(m.bias)
     opt = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    return dict(
-        model=model,
-        loss_fn=F.cross_entropy,
-        optimizer=opt,
-        batches=batches,
-        clip=None,
-        scheduler=None,
-    )
+    return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)
 
 
 def make():

@@ -47,7 +47,6 @@ def _build(good):
         loss_fn=loss_fn,
         optimizer=opt,
         batches=batches,
-        clip=None,
         scheduler=ramp.step if good else None,
     )
 

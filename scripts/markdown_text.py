@@ -1,0 +1,30 @@
+"""Markdown, as extensions and commands write it and tests read it."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+
+def escape(text: str) -> str:
+    """Plain text as Markdown that reads the same, also in a table.
+
+    Example:
+        >>> print(escape("a_b|c"))
+        a\\_b\\|c
+    """
+    return re.sub(r"([\\`*_\[\]<>$|])", r"\\\1", text)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of plain texts."""
+    lines = [columns, ["---"] * len(columns), *(map(escape, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def anchor(heading: str) -> str:
+    """The address of a heading, as GitHub and the book make it.
+
+    Example:
+        >>> anchor("Is it?")
+        'is-it'
+    """
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")

@@ -1,0 +1,112 @@
+"""Repairs of the theme's HTML do what they say, and only that."""
+
+import sys
+from html import escape
+from pathlib import Path
+
+import pytest
+
+from content_security import protect, sha256
+from docstring_formulas import escape_docstring, escape_formulas
+from front_page import site_map
+from offline_pages import mathjax_files, repair, reserve_room
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (
+            '<button class="btn search-button-field" aria-label="Search">',
+            '<button class="btn search-button-field">',
+        ),
+        ('<summary aria-label="Toggle hidden content">', "<summary>"),
+        ("<tr><th></th><th>loss</th></tr>", "<tr><td></td><th>loss</th></tr>"),
+        ('<table class="table">', '<table class="table" tabindex="0">'),
+        (
+            '<div class="math notranslate nohighlight">',
+            '<div class="math notranslate nohighlight" tabindex="0">',
+        ),
+        ('<table class="plain">', '<table class="plain">'),
+        ('<i class="fas fa-file">', '<i class="fas fa-file" aria-hidden="true">'),
+        ('<html lang="en" data-theme="auto">', '<html lang="en">'),
+        (
+            '<script defer src="../_static/scripts/fontawesome.js?digest=1"></script>',
+            "",
+        ),
+        ("<script>kernelName = 'python3'</script>", ""),
+    ],
+)
+def test_repair(before: str, after: str) -> None:
+    assert repair(before) == after
+
+
+def test_repair_is_done_once() -> None:
+    page = '<table class="table"><tr><th></th></tr></table><div class="math x">'
+    assert repair(repair(page)) == repair(page)
+
+
+def test_only_pages_with_formulas_load_mathjax() -> None:
+    scripts = (
+        '<script>window.MathJax = {"options": {}}</script>'
+        '<script defer="defer" src="../_static/vendor/mathjax/tex-chtml.js"></script>'
+    )
+    assert repair(f"{scripts}<p>text</p>") == "<p>text</p>"
+    formula = '<span class="math notranslate">'
+    assert repair(scripts + formula) == scripts + formula
+
+
+def test_pictures_and_formulas_get_their_room(tmp_path: Path) -> None:
+    (tmp_path / "_images").mkdir()
+    svg = '<svg width="75pt" height="60.2pt" viewBox="0 0 75 60">'
+    (tmp_path / "_images" / "a.svg").write_text(svg)
+    page = tmp_path / "page.html"
+    sized = '<img alt="A" src="_images/a.svg" width="100" height="80" />'
+    assert reserve_room('<img alt="A" src="_images/a.svg" />', page) == sized
+    assert reserve_room(sized, page) == sized
+    span = '<span class="math notranslate nohighlight"'
+    wide = f'{span} style="--width: 3ch">\\(x&lt;1\\)</span>'
+    assert reserve_room(f"{span}>\\(x&lt;1\\)</span>", page) == wide
+    assert reserve_room(wide, page) == wide
+
+
+def test_policy_names_each_inline_script(tmp_path: Path) -> None:
+    head = '<head><meta charset="utf-8" />'
+    one, two = tmp_path / "one.html", tmp_path / "two.html"
+    pages = {
+        one: f"{head}<script>f()</script><script src='f.js'></script>",
+        two: f'{head}<input oninput="g(&quot;x&quot;)">',
+    }
+    protected = protect(pages)
+    f, g = escape(sha256("f()")), escape(sha256('g("x")'))
+    assert f in protected[one]
+    assert f not in protected[two]
+    for html in protected.values():
+        assert g in html, "previews of a search hold the handlers of other pages"
+        assert html.count("Content-Security-Policy") == 1
+    assert protect(protected) == protected
+
+
+def test_site_map_escapes_addresses() -> None:
+    assert "<loc>https://a.b/?x=1&amp;y=2</loc>" in site_map(["https://a.b/?x=1&y=2"])
+
+
+def test_mathjax_comes_with_its_fonts() -> None:
+    found = dict(map(reversed, mathjax_files()))
+    assert "tex-chtml.js" in found
+    assert sum(name.endswith(".woff") for name in found) > 20
+    assert all(path.exists() for path in found.values())
+
+
+def test_formulas_are_escaped_but_not_examples() -> None:
+    assert escape_formulas("|g| of fit_") == r"\|g\| of fit\_"
+    assert escape_formulas("``|g|`` and `clip_`") == "``|g|`` and `clip_`"
+    lines = ["||g|| grows", "", ">>> a | b", "3 | 4", "", "snake_case stays"]
+    escape_docstring(None, "function", "f", None, None, lines)
+    assert lines == [
+        r"\|\|g\|\| grows",
+        "",
+        ">>> a | b",
+        "3 | 4",
+        "",
+        "snake_case stays",
+    ]

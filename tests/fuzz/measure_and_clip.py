@@ -1,0 +1,271 @@
+"""Measuring, clipping and penalizing: what works on parameters and gradients."""
+
+import torch
+from hypothesis import strategies as st
+from kinds import (
+    FINITE_GRADIENT,
+    FLAG,
+    GENERATOR,
+    INF,
+    MATRIX,
+    NAN,
+    NETWORK,
+    NO_MODEL,
+    PAIR,
+    PARAMETERS,
+    SAME_PARAMETERS,
+    SIZES,
+    SMALL_SEED,
+    TENSOR,
+    Entry,
+    Kind,
+    below_one,
+    count,
+    entry,
+    parameter,
+    positive,
+    randn,
+    refused,
+)
+from torch import Tensor, nn
+
+from gradlib import clip, measure, regularization
+from gradlib.errors import NonFiniteGradientError
+
+BROKEN = (NonFiniteGradientError,)
+IN_PLACE = ("gradients",)
+TYPE_OF_NORM = Kind(st.sampled_from([0.5, 1.0, 2.0, 3, INF]), (0.0, -1.0, NAN, "2"))
+TENSORS = st.lists(TENSOR.good, min_size=1, max_size=4)
+GRADIENTS = st.lists(
+    st.builds(randn, SIZES, SMALL_SEED, st.sampled_from([0.0, 1.0])),
+    min_size=1,
+    max_size=3,
+)
+
+
+def with_gradients(model: nn.Module) -> bool:
+    return any(p.grad is not None for p in model.parameters())
+
+
+def moved(model: nn.Module, size: float) -> dict[str, object]:
+    """A model and a snapshot from before an update of a given size."""
+    before = {name: p.detach() - size for name, p in model.named_parameters()}
+    return {"model": model, "before": before}
+
+
+def autoclip(parameters: object, calls: int, **settings: object) -> None:
+    clipper = clip.AutoClip(**settings)
+    for _ in range(calls):
+        clipper(parameters)
+
+
+def zclip(parameters: object, calls: int, **settings: object) -> None:
+    clipper = clip.ZClip(**settings)
+    for _ in range(calls):
+        clipper(parameters)
+
+
+FINITE = st.lists(
+    st.builds(parameter, SIZES, SMALL_SEED, FINITE_GRADIENT, st.just(torch.float32)),
+    min_size=1,
+    max_size=3,
+)
+
+
+def step_of(
+    model: nn.Module, batch: tuple[Tensor, Tensor], ends: bool
+) -> dict[str, object]:
+    def run() -> Tensor:
+        loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+        if ends:
+            loss.backward()
+        return loss
+
+    return {"model": model, "run": run}
+
+
+def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, object]:
+    model = model.eval()
+    return {
+        "loss_fn": lambda: nn.functional.cross_entropy(model(batch[0]), batch[1]),
+        "parameters": list(model.parameters()),
+    }
+
+
+FUNCTIONS = [torch.sin, torch.sum, lambda x: x.flatten()[:1] ** 2, torch.zeros_like]
+FLOATS = st.builds(randn, SIZES, SMALL_SEED, st.sampled_from([0.0, 1.0]))
+
+
+def recurrent(
+    steps: int, width: int, seed: int, nonlinearity: str, last: bool
+) -> dict[str, object]:
+    rnn = nn.RNN(2, width, nonlinearity=nonlinearity, batch_first=True)
+    hidden = rnn(randn([3, steps, 2], seed))[0]
+    loss = (hidden[:, -1] if last else hidden).square().sum()
+    return {"loss": loss, "hidden": hidden, "rnn": rnn}
+
+
+PENALIZED = Kind(
+    st.lists(MATRIX, min_size=1, max_size=3), ([], 7, None, nn.Linear(1, 1), ["w"])
+)
+MATRICES = Kind(PENALIZED.good, (*PENALIZED.bad, [torch.ones(3)]))
+
+TABLE: dict[str, Entry] = {
+    "clip.clip_value_": entry(
+        clip.clip_value_,
+        parameters=PARAMETERS,
+        clip_value=positive(),
+        error_if_nonfinite=FLAG,
+        errors=BROKEN,
+        changes=IN_PLACE,
+    ),
+    "clip.clip_norm_": entry(
+        clip.clip_norm_,
+        parameters=PARAMETERS,
+        max_norm=positive(),
+        norm_type=TYPE_OF_NORM,
+        error_if_nonfinite=FLAG,
+        errors=BROKEN,
+        changes=IN_PLACE,
+    ),
+    "clip.clip_each_norm_": entry(
+        clip.clip_each_norm_,
+        parameters=PARAMETERS,
+        max_norm=positive(),
+        error_if_nonfinite=FLAG,
+        errors=BROKEN,
+        changes=IN_PLACE,
+    ),
+    "clip.normalize_": entry(
+        clip.normalize_,
+        parameters=PARAMETERS,
+        norm=positive(),
+        error_if_nonfinite=FLAG,
+        errors=BROKEN,
+        changes=IN_PLACE,
+    ),
+    "clip.clip_adaptive_": entry(
+        clip.clip_adaptive_,
+        parameters=PARAMETERS,
+        clipping=positive(),
+        eps=positive(),
+        error_if_nonfinite=FLAG,
+        errors=BROKEN,
+        changes=IN_PLACE,
+    ),
+    "clip.AutoClip": entry(
+        autoclip,
+        parameters=SAME_PARAMETERS,
+        calls=Kind(st.integers(1, 4)),
+        percentile=Kind(st.floats(0, 100), (-1.0, 101.0, NAN, INF, "1", None)),
+        window=count(1, 3),
+        error_if_nonfinite=FLAG,
+        errors=BROKEN,
+        changes=IN_PLACE,
+    ),
+    "clip.ZClip": entry(
+        zclip,
+        parameters=SAME_PARAMETERS,
+        calls=Kind(st.integers(1, 4)),
+        z_threshold=positive(),
+        decay=Kind(st.floats(0.01, 0.999), (0.0, *below_one().bad)),
+        warmup=count(1, 3),
+        max_norm=positive().or_none(),
+        error_if_nonfinite=FLAG,
+        errors=BROKEN,
+        changes=IN_PLACE,
+    ),
+    "measure.total_norm": entry(
+        measure.total_norm, parameters=PARAMETERS, norm_type=TYPE_OF_NORM
+    ),
+    "measure.checked_gradients": entry(
+        measure.checked_gradients,
+        parameters=PARAMETERS,
+        norm_type=TYPE_OF_NORM,
+        errors=BROKEN,
+    ),
+    "measure.gradient_norms": entry(
+        measure.gradient_norms,
+        model=Kind(
+            NETWORK.filter(with_gradients), (*NO_MODEL, nn.Linear(2, 1), nn.ReLU())
+        ),
+    ),
+    "measure.parameter_norms": entry(
+        measure.parameter_norms, model=Kind(NETWORK, (*NO_MODEL, nn.ReLU()))
+    ),
+    "measure.snapshot": entry(
+        measure.snapshot, model=Kind(NETWORK, (*NO_MODEL, nn.ReLU()))
+    ),
+    "measure.update_norms": entry(
+        measure.update_norms,
+        joint=st.builds(moved, NETWORK, st.sampled_from([0.0, 1e-9, 1.0, 1e30])),
+        model=refused(*NO_MODEL),
+        before=refused(7, None, [], {}, {"no such layer": torch.ones(2)}),
+    ),
+    "measure.update_ratios": entry(
+        measure.update_ratios,
+        joint=st.builds(moved, NETWORK, st.sampled_from([0.0, 1e-9, 1.0, 1e30])),
+        model=refused(*NO_MODEL),
+        before=refused(7, None, [], {}, {"no such layer": torch.ones(2)}),
+    ),
+    "measure.gradient_angle": entry(
+        measure.gradient_angle,
+        joint=st.builds(
+            lambda parts, seed: {
+                "a": [part + 1e-3 for part in parts],
+                "b": [randn(list(part.shape), seed) for part in parts],
+            },
+            GRADIENTS,
+            SMALL_SEED,
+        ),
+        a=refused([], 7, None, "ab", torch.zeros(3), torch.tensor([NAN]), ["x"]),
+        b=refused([], 7, None, "ab", torch.zeros(3), torch.tensor([INF]), ["x"]),
+    ),
+    "measure.first_nonfinite": entry(
+        measure.first_nonfinite,
+        joint=st.builds(step_of, NETWORK, PAIR, st.booleans()),
+        model=refused(*NO_MODEL),
+        run=refused(7, None, lambda: 7, lambda: torch.ones(2)),
+    ),
+    "measure.jacobian_singular_values": entry(
+        measure.jacobian_singular_values,
+        function=Kind(st.sampled_from(FUNCTIONS), (lambda x: 1.0, 7, None)),
+        x=Kind(FLOATS, (7, None, torch.arange(3), "x")),
+        k=Kind(st.none() | st.just(1), (0, -1, 1.5, "1", 10**6)),
+        generator=GENERATOR,
+    ),
+    "measure.sharpness": entry(
+        measure.sharpness,
+        joint=st.builds(loss_of, NETWORK, PAIR),
+        loss_fn=refused(
+            7, None, lambda: 7.0, lambda: torch.ones(2), lambda: torch.tensor(NAN)
+        ),
+        parameters=refused([], 7, None, ["w"], nn.Linear(1, 1)),
+        iterations=count(1, 4),
+        tolerance=positive(),
+        generator=GENERATOR,
+    ),
+    "regularization.l1_penalty": entry(regularization.l1_penalty, parameters=PENALIZED),
+    "regularization.l2_penalty": entry(regularization.l2_penalty, parameters=PENALIZED),
+    "regularization.spectral_penalty": entry(
+        regularization.spectral_penalty, parameters=MATRICES
+    ),
+    "regularization.orthogonality_penalty": entry(
+        regularization.orthogonality_penalty, parameters=MATRICES, gain=positive()
+    ),
+    "regularization.recurrent_penalty": entry(
+        regularization.recurrent_penalty,
+        joint=st.builds(
+            recurrent,
+            st.integers(1, 4),
+            st.integers(1, 3),
+            SMALL_SEED,
+            st.sampled_from(["tanh", "relu"]),
+            st.booleans(),
+        ),
+        loss=refused(7, None, torch.tensor(1.0), torch.ones(2)),
+        hidden=refused(7, None, torch.ones(2, 9)),
+        rnn=refused(7, None, nn.LSTM(1, 2), nn.Linear(1, 1), nn.RNN(1, 2, 2)),
+        changes=("random state",),
+    ),
+}

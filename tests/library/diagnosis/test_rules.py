@@ -1,0 +1,339 @@
+"""Each rule speaks where it must and is silent where it must."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from trainings import Case, case, classes, curve, good, good_regression, mlp, nan_input
+
+from gradlib.diagnosis import RULES, Finding
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.training_setup import TrainingSetup
+
+
+def nan_weight() -> Case:
+    made = good()
+    made["model"].fc2.weight.data[0, 0] = float("nan")
+    return made
+
+
+def own_loop(order: str, clip: float | None = None) -> Case:
+    made = good()
+    model, optimizer = made["model"], made["optimizer"]
+    calls: dict[str, Callable[[], Any]] = {
+        "z": optimizer.zero_grad,
+        "c": lambda: nn.utils.clip_grad_norm_(model.parameters(), clip or 1.0),
+        "s": optimizer.step,
+    }
+
+    def step(batch: Any) -> Tensor:
+        loss = F.cross_entropy(model(batch[0]), batch[1])
+        for letter in order:
+            loss.backward() if letter == "b" else calls[letter]()
+        return loss
+
+    return dict(made, loss_fn=None, step=step, clip=clip)
+
+
+def left_out() -> Case:
+    made = good()
+    rest = [p for n, p in made["model"].named_parameters() if "fc3" not in n]
+    return dict(made, optimizer=torch.optim.Adam(rest, lr=1e-2))
+
+
+def backbone_left_out() -> Case:
+    made = good()
+    head = made["model"].fc3.parameters()
+    return dict(made, optimizer=torch.optim.Adam(head, lr=1e-2))
+
+
+def rounded() -> Case:
+    made = good_regression()
+    return dict(made, loss_fn=lambda out, y: F.mse_loss(torch.round(out), y))
+
+
+def argmax_in_the_loss() -> Case:
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        wrong = (out.argmax(1) - y).float().pow(2).mean()
+        return F.cross_entropy(out, y) + wrong
+
+    return dict(good(), loss_fn=loss_fn)
+
+
+def argmax_for_a_log() -> Case:
+    right: list[float] = []
+
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        right.append(float((out.argmax(1) == y).float().mean()))
+        return F.cross_entropy(out, y)
+
+    return dict(good(), loss_fn=loss_fn)
+
+
+def softmax_inside() -> Case:
+    return case(mlp(8, 4, end=nn.Softmax(1)), classes())
+
+
+def single_samples() -> Case:
+    generator = torch.Generator().manual_seed(2)
+    batches = []
+    for _ in range(40):
+        level = torch.randn(1, 1, generator=generator)
+        noise = 0.1 * torch.randn(1, 2, 6, generator=generator)
+        batches.append((level[:, :, None] + noise, level))
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(2, 8, 3), nn.BatchNorm1d(8), nn.ReLU(), nn.Flatten(), nn.Linear(32, 1)
+    )
+    return case(model, batches)
+
+
+def one_value() -> Case:
+    batches = curve()
+    batches[5] = (batches[5][0][:1], batches[5][1][:1])
+    return case(mlp(4, 1, act1=nn.BatchNorm1d(32)), batches)
+
+
+def evaluation_mode() -> Case:
+    batches = [(80 * x + 500, y) for x, y in classes()]
+    model = nn.Sequential(nn.BatchNorm1d(8), *mlp(8, 4)).eval()
+    return case(model, batches, lr=0.1, sgd=True)
+
+
+def half_precision() -> Case:
+    batches = [(x.half(), y) for x, y in classes()]
+
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(out.float(), y)
+
+    return case(mlp(8, 4).half(), batches, loss_fn=loss_fn)
+
+
+def empty_targets() -> Case:
+    batches = classes()
+    batches[9] = (batches[9][0], torch.full((16,), -100))
+    return case(mlp(8, 4), batches)
+
+
+def naive_cross_entropy(eps: float) -> Case:
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        p = torch.sigmoid(out[:, 0])
+        right = (y > 1).float()
+        return -(right * (p + eps).log() + (1 - right) * (1 - p + eps).log()).mean()
+
+    batches = classes()
+    batches[4] = (batches[4][0] * 1000, batches[4][1])
+    return case(mlp(8, 1), batches, loss_fn=loss_fn)
+
+
+def one_wild_value() -> Case:
+    batches = curve()
+    batches[6][0][0, 0] = 1e6
+    return case(mlp(4, 1), batches, sgd=True, lr=0.05)
+
+
+def summed(sgd: bool = True) -> Case:
+    loss_fn = nn.MSELoss(reduction="sum")
+    batches = curve(size=128)
+    lr = 0.1 if sgd else 1e-2
+    return case(mlp(4, 1), batches, sgd=sgd, lr=lr, loss_fn=loss_fn)
+
+
+def far_targets() -> Case:
+    return case(mlp(4, 1), [(x, 500 + 90 * y) for x, y in curve()], lr=1e-3)
+
+
+def far_inputs() -> Case:
+    batches = [(255 * x, y) for x, y in classes()]
+    return case(mlp(8, 4), batches, sgd=True, lr=0.1)
+
+
+def dead_output() -> Case:
+    made = case(mlp(4, 1, end=nn.ReLU()), [(x, y + 1) for x, y in curve()])
+    made["model"].fc3.bias.data.fill_(-9.0)
+    return made
+
+
+def flat_output() -> Case:
+    made = case(mlp(4, 1, end=nn.Tanh()), curve())
+    made["model"].fc3.bias.data.fill_(40.0)
+    return made
+
+
+def wide_layer() -> Case:
+    made = good()
+    made["model"].fc2.weight.data.mul_(1e4)
+    return made
+
+
+class Looped(nn.Module):
+    """The same matrix at every step."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.enter, self.leave = nn.Linear(1, 16), nn.Linear(16, 1)
+        self.again = nn.Linear(16, 16, bias=False)
+        nn.init.orthogonal_(self.again.weight, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.zeros(len(x), 16)
+        for t in range(x.shape[1]):
+            h = torch.relu(self.again(h) + self.enter(x[:, t]))
+        return self.leave(h)
+
+
+def loop(gain: float) -> Case:
+    generator = torch.Generator().manual_seed(3)
+    batches = []
+    for _ in range(30):
+        x = torch.randn(16, 40, 1, generator=generator)
+        batches.append((x, x[:, -3:].sum(1)))
+    return case(Looped(gain), batches, sgd=True, lr=0.02)
+
+
+def decayed(weight_decay: float) -> Case:
+    made = good()
+    sgd = torch.optim.SGD(
+        made["model"].parameters(), lr=0.1, momentum=0.9, weight_decay=weight_decay
+    )
+    return dict(made, optimizer=sgd)
+
+
+def deep(norm: bool) -> Case:
+    torch.manual_seed(0)
+    blocks = [
+        layer
+        for i in range(14)
+        for layer in (
+            nn.Linear(8 if i == 0 else 24, 24),
+            nn.LayerNorm(24) if norm else nn.Identity(),
+            nn.ReLU(),
+        )
+    ]
+    model = nn.Sequential(*blocks, nn.Linear(24, 4))
+    return case(model, classes(80, 32), sgd=True, lr=0.05)
+
+
+def sigmoids(activation: type[nn.Module]) -> Case:
+    torch.manual_seed(0)
+    layers = [
+        layer
+        for i in range(5)
+        for layer in (nn.Linear(8 if i == 0 else 32, 32), activation())
+    ]
+    model = nn.Sequential(*layers, nn.Linear(32, 4))
+    return case(model, classes(), sgd=True, lr=0.05)
+
+
+def solved(eps: float) -> Case:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1, bias=False)
+    batches = []
+    with torch.no_grad():
+        for x, _ in ((x / 1000, y) for x, y in curve()):
+            batches.append((x, model(x)))
+            batches[-1][1].add_(1e-5 * x[:, :1])
+    adam = torch.optim.Adam(model.parameters(), lr=5.0, eps=eps)
+    return case(model, batches, optimizer=adam)
+
+
+class Attention(nn.Module):
+    """Post-norm blocks of self-attention over eight tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(8, 16)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+            for _ in range(6)
+        )
+        self.out = nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.table(x)
+        for block in self.blocks:
+            h = block(h)
+        return self.out(h).transpose(1, 2)
+
+
+def attention(lr: float) -> Case:
+    generator = torch.Generator().manual_seed(4)
+    batches = []
+    for _ in range(60):
+        x = torch.randint(0, 8, (16, 6), generator=generator)
+        batches.append((x, (x + 3) % 8))
+    return case(Attention(), batches, lr=lr)
+
+
+RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
+    "broken values in the data": (nan_input, good),
+    "broken weights": (nan_weight, good),
+    "stale gradients": (lambda: own_loop("bs"), lambda: own_loop("zbs")),
+    "clipping without effect": (
+        lambda: own_loop("zbsc", clip=0.01),
+        lambda: own_loop("zbcs", clip=0.01),
+    ),
+    "parameters without optimizer": (left_out, backbone_left_out),
+    "cut graph": (argmax_in_the_loss, argmax_for_a_log),
+    "softmax twice": (softmax_inside, good),
+    "lonely batch norm": (single_samples, good),
+    "frozen batch norm": (evaluation_mode, good),
+    "overflow in half precision": (half_precision, good),
+    "impossible samples": (empty_targets, good),
+    "undefined operation": (
+        lambda: naive_cross_entropy(0.0),
+        lambda: naive_cross_entropy(1e-6),
+    ),
+    "outlying samples": (one_wild_value, good_regression),
+    "summed loss": (summed, lambda: summed(sgd=False)),
+    "target scale": (far_targets, good_regression),
+    "input scale": (far_inputs, good),
+    "dead units": (dead_output, good_regression),
+    "flat ends": (flat_output, good_regression),
+    "wide weights": (wide_layer, good),
+    "recurrent growth": (lambda: loop(1.6), lambda: loop(0.8)),
+    "strange option": (lambda: decayed(0.5), lambda: decayed(5e-4)),
+    "plain depth": (lambda: deep(False), lambda: deep(True)),
+    "vanishing signal": (lambda: sigmoids(nn.Sigmoid), lambda: sigmoids(nn.ReLU)),
+    "small epsilon": (lambda: solved(1e-15), good_regression),
+    "missing warm-up": (lambda: attention(5e-2), lambda: attention(3e-3)),
+    "fast steps": (lambda: case(mlp(8, 4), classes(), sgd=True, lr=30.0), good),
+    "tiny steps": (lambda: case(mlp(8, 4), classes(), sgd=True, lr=1e-6), good),
+    "best change": (lambda: case(mlp(8, 4), classes(), sgd=True, lr=30.0), good),
+}
+
+
+def ask(rule: str, made: Case) -> Finding | None:
+    ways = {
+        "loss_fn": None,
+        "loss": None,
+        "step": None,
+        "clip": None,
+        "scheduler": None,
+    }
+    examination = Examination(
+        TrainingSetup.checked(**{**ways, "max_steps": None, **made})
+    )
+    try:
+        return next(r for r in RULES if r.name == rule).ask(examination)
+    finally:
+        examination.restore()
+
+
+def test_every_rule_has_a_pair_of_cases() -> None:
+    assert set(RULE_CASES) == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULE_CASES)
+def test_a_rule_speaks_where_it_must(rule: str) -> None:
+    assert ask(rule, RULE_CASES[rule][0]()) is not None
+
+
+@pytest.mark.parametrize("rule", RULE_CASES)
+def test_a_rule_is_silent_where_it_must(rule: str) -> None:
+    assert ask(rule, RULE_CASES[rule][1]()) is None
