@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from book import PREFIX, SITE, NotReadyError
 
-COMPRESSED = {".css", ".html", ".js", ".json", ".svg", ".xml"}
+COMPRESSED = {".css", ".html", ".js", ".mjs", ".json", ".svg", ".xml"}
 
 
 def body(path: Path) -> bytes:
