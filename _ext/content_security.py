@@ -76,7 +76,7 @@ def policy(scripts: set[str], handlers: set[str], wasm: bool = False) -> str:
             "connect-src 'self'",
             "form-action 'self'",
             "base-uri 'none'",
-            *(["worker-src blob:"] if wasm else []),
+            *(["worker-src 'self' blob:"] if wasm else []),
         ]
     )
 
