@@ -24,7 +24,7 @@ TOLD_EVERY = 2_000
 DRAWN = 2_000
 """Points of a curve that are drawn; more are not seen."""
 
-LEFT, RIGHT, TOP, HEIGHT, BELOW = 62, 8, 26, 110, 34
+LEFT, RIGHT, TOP, HEIGHT, BELOW = 62, 8, 26, 110, 42
 """Room around a panel of the plot and its height, in CSS pixels."""
 
 
@@ -76,7 +76,7 @@ def headline(report: Report) -> str:
         sure = report.findings[0].certainty
         return f"Broken; {sure} cause: {CAUSES[report.cause].title}"
     if report.verdict == "healthy":
-        return "Healthy" + (": odd, and as it should be" if report.remarks else "")
+        return "Healthy" + (": what looks odd is normal" if report.remarks else "")
     return "Unclear: " + ("look at this" if report.remarks else "too little to say")
 
 
@@ -160,18 +160,15 @@ def plot(log: Log, report: Report, width: int) -> str:
     ]
     if marked is not None:
         x = across(marked)
-        side = "end" if x > LEFT + inner / 2 else "start"
-        at = x - 5 if side == "end" else x + 5
+        part = (x - LEFT) / inner
+        anchor = "start" if part < 0.2 else "end" if part > 0.8 else "middle"
         drawn.append(
-            f'<path class="log-mark" d="M{x:.1f} {TOP}V{bottom}"/>'
-            f'<text class="log-told" x="{at:.1f}" y="{TOP + 14}" text-anchor="{side}">'
-            f"first bad {escape(log.unit)}</text>"
+            f'<path class="log-mark" d="M{x:.1f} {TOP}V{bottom + 20}"/>'
+            f'<text class="log-told" x="{x:.1f}" y="{bottom + 34}" '
+            f'text-anchor="{anchor}">first bad {escape(log.unit)}: {marked}</text>'
         )
-    middle = LEFT + inner / 2
     drawn.append(
-        f'<text x="{LEFT}" y="{bottom + 16}">{first}</text>'
-        f'<text x="{middle}" y="{bottom + 16}" text-anchor="middle">'
-        f"{escape(log.unit)}</text>"
+        f'<text x="{LEFT}" y="{bottom + 16}">{escape(log.unit)} {first}</text>'
         f'<text x="{width - RIGHT}" y="{bottom + 16}" text-anchor="end">{last}</text>'
     )
     names = ", ".join(name for name, _, _ in panels)
@@ -195,7 +192,7 @@ def legend_of(panels: list[tuple[str, Points, Points]], events: bool) -> str:
         told.append("Crosses: not a finite number.")
     if events:
         told.append("Ticks at the foot: skipped updates and other events.")
-    return f"<figcaption>{' '.join(told)}</figcaption>" if told else ""
+    return f"<p class="log-legend">{' '.join(told)}</p>" if told else ""
 
 
 def curves(log: Log) -> list[tuple[str, Points, Points]]:

@@ -10,7 +10,8 @@ function counted(total) {
     const count = new TransformStream({
       transform(chunk, controller) {
         loaded += chunk.byteLength;
-        postMessage({ doing: "Loading Python", part: Math.min(1, loaded / total) });
+        const part = loaded / total;
+        postMessage(part < 1 ? { doing: "Loading Python", part } : { doing: "Starting Python" });
         controller.enqueue(chunk);
       },
     });
@@ -23,7 +24,6 @@ async function load(files, bytes) {
   self.fetch = counted(bytes);
   const { loadPyodide } = await import(`${files}pyodide/pyodide.mjs`);
   const started = await loadPyodide({ indexURL: `${files}pyodide/` });
-  postMessage({ doing: "Starting Python" });
   const archive = await (await ask(`${files}gradlib.zip`)).arrayBuffer();
   started.unpackArchive(archive, "zip", { extractDir: "/gradlib" });
   started.runPython("import os, sys; sys.path.insert(0, '/gradlib'); os.mkdir('/logs')");
