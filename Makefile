@@ -95,9 +95,10 @@ matrix: $(INSTALLED)
 bench: browser book
 	$(BIN)/python benchmarks/goals.py --record $(NAMES)
 
-# Calls every public function with 10,000 random examples, right and wrong.
+# Calls every public function with 10,000 random examples, right and wrong, and reads
+# as many damaged logs.
 fuzz: $(INSTALLED)
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz -n 2
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz tests/library/logs/test_log_fuzz.py -n 2
 
 # Looks up known vulnerabilities of every pinned version.
 audit: $(INSTALLED)

@@ -24,6 +24,7 @@ TITLES = {
     "monitor": "What watching costs",
     "clipping": "What clipping costs",
     "sweep": "What a sweep saves",
+    "logs": "What reading a log costs",
     "pages": "What a page weighs",
     "building": "How long the book takes",
     "check": "How long the check takes",

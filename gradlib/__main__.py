@@ -10,8 +10,9 @@ from typing import TextIO
 
 from gradlib.diagnosis.diagnose_log import judge
 from gradlib.diagnosis.report import Report
-from gradlib.logs import Log, Reader, read_log
+from gradlib.logs import Log, read_log
 from gradlib.logs.lines import as_text, clean_lines, split_lines
+from gradlib.logs.reading import Reader
 
 HEALTHY, BROKEN, UNCLEAR, UNREADABLE = range(4)
 EXIT_CODES = {"healthy": HEALTHY, "broken": BROKEN, "unclear": UNCLEAR}

@@ -122,6 +122,7 @@ def examine_checkpoint(path: str | PathLike[str]) -> Checkpoint:
             read with ``weights_only=True``, so that no code of the file runs.
 
     Raises:
+        TypeError: not a path.
         FileNotFoundError: there is no such file.
         ValueError: the file holds no tensors, or more than tensors and plain values.
         ImportError: a safetensors file, and the package is not installed.
@@ -135,6 +136,8 @@ def examine_checkpoint(path: str | PathLike[str]) -> Checkpoint:
         >>> [row.name for row in examine_checkpoint(path).broken]
         ['layers.2.weight']
     """
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"path: expected a path, got {type(path).__name__}")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected a checkpoint, found no file")

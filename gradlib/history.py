@@ -275,11 +275,15 @@ class History:
             >>> History.read(path)["loss"]
             [2.5, 2.25]
         """
-        from gradlib.logs import read_log
-
         with Path(path).open("rb") as file:
             is_own = file.read(64).startswith(f'{{"format": "{_FORMAT}"'.encode())
-        return cls.load(path) if is_own else read_log(Path(path)).history
+        if is_own:
+            return cls.load(path)
+        # Reading logs stands on histories, so it is looked up when it is asked for.
+        import gradlib
+
+        log: gradlib.Log = gradlib.read_log(Path(path))
+        return log.history
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, object]]) -> "History":
@@ -301,11 +305,11 @@ class History:
             step  loss  gradient_norm
               10   2.5            1.5
         """
-        from gradlib.logs.records import columns_of
+        import gradlib
 
         history = cls()
         for place, record in enumerate(records):
-            step, columns = columns_of(record)
+            step, columns = gradlib.logs.records.columns_of(record)
             if columns:
                 history.extend(
                     place if step is None else step, columns, columns.values()

@@ -1,5 +1,6 @@
 """Where the parts of the book are: what extensions, commands and tests share."""
 
+import ast
 import hashlib
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,6 +54,17 @@ def prose_of(path: Path) -> str:
 
 
 def code_hash(path: Path) -> str:
-    """Changes with a notebook's code, not with its prose."""
-    code = [cell.source for cell in cells_of(path, "code")]
+    """Changes with a notebook's code, not with its prose or its import lines."""
+    code = [_without_imports(cell.source) for cell in cells_of(path, "code")]
     return hashlib.sha256("\0".join(code).encode()).hexdigest()[:16]
+
+
+def _without_imports(source: str) -> str:
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:  # a line magic of the set-up cell
+        return source
+    imports = [s for s in statements if isinstance(s, (ast.Import, ast.ImportFrom))]
+    gone = {k for s in imports for k in range(s.lineno, (s.end_lineno or 0) + 1)}
+    lines = source.splitlines()
+    return "\n".join(x for k, x in enumerate(lines, 1) if k not in gone).strip()

@@ -31,6 +31,7 @@ def diagnose_log(path_or_text: str | PathLike[str]) -> Report:
         should be, see ``remarks``) or ``"unclear"`` (too little to say).
 
     Raises:
+        TypeError: neither a path nor text.
         FileNotFoundError: there is no such file.
         ValueError: a folder or a binary file, or no number of a training in it.
 

@@ -128,9 +128,9 @@ class Report:
             CAUSES[self.cause].title if self.cause in CAUSES else "too little to say"
         )
         told = f"Diagnosis: {self.cause} ({title})"
-        if self.first_bad_step is not None:
-            told += f", first bad {_unit(self)} {self.first_bad_step}"
         lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
+        if self.first_bad_step is not None:
+            lines += _paragraph("First bad", f"{_unit(self)} {self.first_bad_step}")
         lines += _paragraph("Watched", self.watched)
         told = ""
         for rank, finding in enumerate(self.findings, 1):
@@ -146,7 +146,7 @@ class Report:
         for remark in self.remarks:
             lines += ["", *_paragraph("Remark", remark)]
         if self.next_test:
-            lines += ["", *_paragraph("Next test", self.next_test)]
+            lines += ["", *_paragraph("Next", self.next_test)]
         return "\n".join(lines)
 
 
@@ -188,8 +188,8 @@ def _listed(evidence: dict[str, Any]) -> str:
 def _paragraph(label: str, text: str) -> list[str]:
     if not text:
         return []
-    start = f"   {label + ':':9} "
-    return textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=" " * 13)
+    start = f"   {label + ':':10} "
+    return textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=" " * 14)
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Lines of a log, from a path or text: any encoding, gzip, of any length."""
 
 import codecs
+import contextlib
 import gzip
 import io
 import re
@@ -31,6 +32,7 @@ _MARKS = (
 )
 _GZIP = b"\x1f\x8b"
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\x1b\x08\x0c")) + b"\x7f"
+_CUT = re.compile(r"[-+]?\d[\d.eE+-]*$")
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 _QUOTES = str.maketrans("‘’‚‛′“”„‟″\u00a0", "'''''\"\"\"\"\" ")
 
@@ -89,13 +91,15 @@ def open_text(path: str | PathLike[str]) -> TextIO:
             f"{path}: expected a file, found none; to read text instead of a file, "
             "pass text that holds a line break"
         )
-    stream: BinaryIO = path.open("rb")
-    if stream.read(2) == _GZIP:
+    with contextlib.ExitStack() as opened:
+        stream: BinaryIO = opened.enter_context(path.open("rb"))
+        is_packed = stream.read(2) == _GZIP
         stream.seek(0)
-        stream = io.BufferedReader(_Unpacked(stream))
-    else:
-        stream.seek(0)
-    return as_text(stream, str(path))
+        if is_packed:
+            stream = io.BufferedReader(_Unpacked(stream))
+        text = as_text(stream, str(path))
+        opened.pop_all()
+    return text
 
 
 def as_text(stream: BinaryIO, name: str) -> TextIO:
@@ -125,10 +129,15 @@ class _Unpacked(io.RawIOBase):
     """A gzip file that ends where it is cut, instead of raising."""
 
     def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
         self._file = gzip.GzipFile(fileobj=stream)
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
         try:
@@ -148,8 +157,12 @@ def clean_lines(lines: Iterable[str]) -> Iterator[str]:
 
 
 def split_lines(text: TextIO) -> Iterator[str]:
-    """Lines of a text, cut where they are longer than `LONGEST`."""
-    rest, skipping = "", False
+    """Lines of a text, cut where they are longer than `LONGEST`.
+
+    A number at the very end of a text that ends in the middle of a line is left out,
+    where the line is shorter than the one before: its last digits may be missing.
+    """
+    rest, skipping, before = "", False, 0
     while chunk := text.read(CHUNK):
         parts = chunk.split("\n")
         if skipping and len(parts) == 1:
@@ -158,8 +171,9 @@ def split_lines(text: TextIO) -> Iterator[str]:
         skipping = False
         rest = parts.pop()
         yield from parts
+        before = len(parts[-1]) if parts else before
         if len(rest) > LONGEST:
             yield rest[:LONGEST]
             rest, skipping = "", True
     if rest:
-        yield rest
+        yield _CUT.sub("", rest) if len(rest) < before else rest

@@ -4,7 +4,7 @@ import re
 from functools import cache
 
 COLUMNS: dict[str, str] = {
-    "step": "step steps global_step num_updates iter iters iteration it itr "
+    "step": "step steps global_step num_updates iter iters iteration it itr itn itn. "
     "update updates total_timesteps time/total_timesteps totalenvinteracts "
     "training_iteration optimizer_step current_step trainer/global_step",
     "epoch": "epoch epochs ep current_epoch",

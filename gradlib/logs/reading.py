@@ -7,6 +7,7 @@ import json
 import math
 import re
 from array import array
+from collections.abc import Container
 from os import PathLike
 from pathlib import Path
 
@@ -39,7 +40,10 @@ _BAR = re.compile(r"\|\s*(\d+)/(\d+) \[")
 _BATCH = re.compile(
     r"(?i)\b(?:iter|iteration|step|batch|it)s?\W{0,4}(\d{1,12})\s*(?:/|of)\s*(\d{1,12})"
 )
-_STEP = re.compile(r"(?i)\b(?:global.?step|iteration|iter|step)\W{1,3}(\d{1,12})\b")
+_STEP = re.compile(
+    r"(?i)\b(?:(?:global.?step|iteration|iter|step)\W{1,3}(\d{1,12})\b"
+    r"|(\d{1,12}) (?:iter|iteration|step)s?[,:;])"
+)
 _AT = re.compile(r"(?i)\b(?:iteration|iter|step|update)s?\W{1,3}(\d{1,12})\b")
 _EPOCH = re.compile(r"(?i)\bepochs?\W{0,4}(\d{1,9})\b")
 _BOX = re.compile(rf"^\s*[|│]\s*([A-Za-z][\w/ .\-()]*?)\s*[|│]\s*({NUMBER})\s*[|│]\s*$")
@@ -72,14 +76,21 @@ def read_log(path_or_text: str | PathLike[str]) -> Log:
         A history with the events, the format and the lines that could not be read.
 
     Raises:
+        TypeError: neither a path nor text.
         FileNotFoundError: there is no such file.
         ValueError: a folder or a binary file, or no number of a training in it.
+        ImportError: a TensorBoard event file, and tensorboard is not installed.
 
     Example:
         >>> log = read_log("iter 1: loss 3.5, time 9ms\\niter 2: loss nan, time 9ms\\n")
         >>> log.format, log.history["loss"]
         ('nanogpt', [3.5, nan])
     """
+    if not isinstance(path_or_text, (str, PathLike)):
+        raise TypeError(
+            "path_or_text: expected a path, or text that holds a line break, got "
+            f"{type(path_or_text).__name__}"
+        )
     source = "text" if is_text(path_or_text) else str(path_or_text)
     if source != "text":
         from gradlib.logs.tensorboard import is_event_file, read_event_file
@@ -125,7 +136,7 @@ class Reader:
         self._csv: list[str] = []
         self._context: dict[str, int] = {}
         self._plans: dict[tuple[str, ...], tuple[str, tuple[str, ...], list[int]]] = {}
-        self._before = self._content = ""
+        self._before = self._content = self._dictionaries = ""
 
     def read(self, line: str) -> None:
         """Read one line."""
@@ -224,14 +235,22 @@ class Reader:
             if column and (column not in named or key == column):
                 named[column] = place
         quantities = [name for name in named if is_quantity(name)]
-        if not quantities or "train_runtime" in keys:
+        if not quantities or _is_summary(keys):
             plan: tuple[str, tuple[str, ...], list[int]] = ("", (), [])
         elif "step" in named or "global_step/max_steps" in keys:
             plan = ("", tuple(named), list(named.values()))
         else:
-            plan = (_format_of(keys), tuple(named), list(named.values()))
+            plan = (self._format_of(keys), tuple(named), list(named.values()))
         self._plans[keys] = plan
         return plan
+
+    def _format_of(self, keys: tuple[str, ...]) -> str:
+        """The format with one of these keys; else that of the dictionaries before."""
+        found = next(name for name, key in DICTIONARIES if not key or key in keys)
+        if found == "dictionary":
+            return self._dictionaries or found
+        self._dictionaries = self._dictionaries or found
+        return self._dictionaries
 
     def _plain_record(self, keys: tuple[str, ...], values: list[object]) -> bool:
         found = {
@@ -246,7 +265,7 @@ class Reader:
         )
         step = str(fraction).split("/")[0]
         counted = int(step) if step.isdigit() and len(step) < 16 else -1
-        return self._found(found, counted, _format_of(keys))
+        return self._found(found, counted, self._format_of(keys))
 
     def _broken_record(self, text: str) -> bool:
         pairs = _KEY.findall(text)
@@ -256,11 +275,11 @@ class Reader:
         step = int(fraction[1][:15]) if fraction else -1
         found = {key: to_number(value) for key, value in pairs}
         keys = (*found, "global_step/max_steps") if fraction else tuple(found)
-        return self._found(found, step, _format_of(keys))
+        return self._found(found, step, self._format_of(keys))
 
     def _found(self, found: _Columns, step: int, format_: str) -> bool:
         counted, columns = columns_of(found)
-        if "train_runtime" in found or not any(map(is_quantity, columns)):
+        if _is_summary(found) or not any(map(is_quantity, columns)):
             return False
         if step < 0:
             step = self._bar if counted is None else counted
@@ -295,7 +314,7 @@ class Reader:
         if text[0] == "}":
             block, self._block = self._block, {} if text.endswith("{") else None
             number, self._number = self._number, self._block_line
-            self._found(block, -1, _format_of(tuple(block)))
+            self._found(block, -1, self._format_of(tuple(block)))
             self._number = self._block_line = number
             return True
         pair = _KEY.match(text)
@@ -312,32 +331,36 @@ class Reader:
     def _csv_row(self, text: str) -> bool:
         if "," not in text:
             return False
-        if self._csv:
-            cells = _cells(text)
-            if len(cells) == len(self._csv):
-                columns: _Columns = {}
-                for name, cell in zip(self._csv, cells, strict=True):
-                    if name and name not in columns and _NUMBER.fullmatch(cell):
-                        columns[name] = to_number(cell)
-                step = whole(columns.pop("step", -1.0))
-                if columns:
-                    self._add(self._get("csv"), columns, step)
-                    return True
-            self._csv = []
-        if _NUMBER.search(text) and not text.startswith('"'):
-            return False
         cells = _cells(text)
-        if len(cells) < 2 or any(_NUMBER.fullmatch(cell) for cell in cells):
+        if self._csv and len(cells) == len(self._csv):
+            found = dict(zip(self._csv, cells, strict=True))
+            if "metric" in found and "value" in found:
+                found[column_of(found["metric"])] = found.pop("value")
+            columns = {
+                name: to_number(cell)
+                for name, cell in found.items()
+                if name and _NUMBER.fullmatch(cell)
+            }
+            step = whole(columns.pop("step", -1.0))
+            if columns:
+                self._add(self._get("csv"), columns, step)
+                return True
+        self._csv = []
+        if len(cells) < 2 or any(map(_NUMBER.search, cells)) > text.startswith('"'):
+            return False
+        if any(map(_NUMBER.fullmatch, cells)):
             return False
         names = [self._csv_column(cell) for cell in cells]
-        if any(map(is_quantity, names)):
-            self._csv = names
-            return True
-        return False
+        if not any(name == "metric" or is_quantity(name) for name in names):
+            return False
+        self._csv = ["" if name in names[:k] else name for k, name in enumerate(names)]
+        return True
 
     def _csv_column(self, cell: str) -> str:
         if cell.endswith(("__MIN", "__MAX")):
             return ""
+        if cell in ("metric", "key", "value"):
+            return "metric" if cell == "key" else cell
         if cell == "Value":
             name = column_of(re.sub(r"^.*(?:tag|run)[-_]", "", Path(self._source).stem))
             return name if is_quantity(name) else "loss"
@@ -356,7 +379,7 @@ class Reader:
             names = [cell for cell in _CELLS.split(text.strip("|│ \t")) if cell]
             if len(names) < 3:
                 names = text.split()
-            if len(names) >= 3:
+            if len(names) >= 3 and not any(map(_NUMBER.fullmatch, names)):
                 headings = _YOLO_HEADINGS if "gpu_mem" in text.lower() else _HEADINGS
                 named = [headings.get(n) or column_of(n) for n in names]
                 if any(n in ("step", "epoch") for n in named):
@@ -508,7 +531,7 @@ class Reader:
             columns["epoch"] = float(epoch[1] if epoch else self._context["epoch"])
         batch = _BATCH.search(text)
         if step < 0 and not batch and (count := _STEP.search(text)):
-            step = int(count[1])
+            step = int(count[1] or count[2])
         if batch:
             step = int(batch[1])
             if "epoch" in columns and math.isfinite(columns["epoch"]):
@@ -604,8 +627,9 @@ def _step_of(
     return clock + 1 + max((add for start, add in offsets if start <= last), default=0)
 
 
-def _format_of(keys: tuple[str, ...]) -> str:
-    return next(name for name, key in DICTIONARIES if not key or key in keys)
+def _is_summary(keys: Container[str]) -> bool:
+    """Whether these are the keys of the line that ends a run of the Trainer."""
+    return "train_runtime" in keys and "loss" not in keys
 
 
 def _worth(table: Table) -> tuple[int, int, bool]:

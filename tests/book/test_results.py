@@ -144,7 +144,7 @@ def test_clipping_comes_down_from_the_cliff() -> None:
             lrs=[0.5],
             seeds=range(200),
             loss_fn=F.mse_loss,
-            max_norm=max_norm,
+            clip=max_norm,
         )
         arrived[max_norm] = (runs.losses[:, -1] < 1e-3).double().mean().item()
     norms = runs.gradient_norms
@@ -246,7 +246,7 @@ def test_clipping_makes_ten_times_the_rate_usable() -> None:
             seeds=SEEDS,
             schemes={"sigma_w2 = 3": scaled(3.0)},
             steps=120,
-            max_norm=max_norm,
+            clip=max_norm,
         )
     slow, fast = clipped[None].final_losses.view(2, -1)
     assert (slow < 1).all()

@@ -47,7 +47,7 @@ INTRO = """# Intro
 ```{toctree}
 chapters/growth
 chapters/cure
-readings
+reference/readings
 ```
 """
 

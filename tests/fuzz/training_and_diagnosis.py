@@ -40,10 +40,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradlib import chapter, data
+from gradlib.checkpoint import examine_checkpoint
 from gradlib.clip import clip_norm_, normalize_
-from gradlib.diagnosis import diagnose, diagnose_history
+from gradlib.diagnosis import diagnose, diagnose_history, diagnose_log
 from gradlib.errors import DivergenceError
 from gradlib.history import History
+from gradlib.logs import read_log
 from gradlib.monitor import GradientMonitor
 from gradlib.sweep import build, sweep
 from gradlib.training import accuracy, fit, lr_range_test
@@ -91,6 +93,15 @@ def recorded(rows: list[dict[str, float]], diverged_at: int | None = None) -> Hi
     return history
 
 
+def examined(weights: list[float], path: object) -> None:
+    """A checkpoint of these weights, at that path in a new folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        if isinstance(path, str):
+            path = Path(folder) / path
+            torch.save({"weight": torch.tensor(weights)}, path)
+        assert len(examine_checkpoint(path).rows) == 1
+
+
 def history_of(rows: list[dict[str, float]], table_rows: int, column: object) -> None:
     """All that a history does; what is written can be read again."""
     history = recorded(rows)
@@ -104,8 +115,16 @@ def history_of(rows: list[dict[str, float]], table_rows: int, column: object) ->
     assert history.table(table_rows)
     assert all(history.recorded(name) for name in history.columns)
     history.layers("gradient_norm")
+    assert len(History.from_records(rows)) <= len(rows)
+    assert history._repr_html_()
 
 
+LOG = Kind(
+    st.lists(st.floats(), min_size=1, max_size=12).map(
+        lambda losses: "".join(f"step {k} loss {x!r}\n" for k, x in enumerate(losses))
+    ),
+    (7, None, [], "nothing\nhere\n"),
+)
 RUN = st.lists(
     st.fixed_dictionaries(
         {"loss": st.floats(), "gradient_norm": st.floats(0, 1e30)},
@@ -279,6 +298,17 @@ TABLE: dict[str, Entry] = {
     ),
     "diagnosis.diagnose_history": entry(
         diagnose_history, history=Kind(RUN, (7, None, [], History()))
+    ),
+    "diagnosis.diagnose_log": entry(
+        diagnose_log, path_or_text=LOG, named={"path_or_text": "path_or_text|text"}
+    ),
+    "logs.read_log": entry(
+        read_log, path_or_text=LOG, named={"path_or_text": "path_or_text|text"}
+    ),
+    "checkpoint.examine_checkpoint": entry(
+        examined,
+        weights=Kind(st.lists(st.floats(-9, 9), min_size=1, max_size=4)),
+        path=Kind(st.just("weights.pt"), (7, None, [])),
     ),
     "data.mnist": entry(
         data.mnist,

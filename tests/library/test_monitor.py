@@ -1,12 +1,13 @@
 """The monitor: the same numbers as by hand, and no trace of it."""
 
+import gc
 import math
 
 import numpy as np
 import pytest
 import torch
 from networks import relu_network as network
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.overrides import TorchFunctionMode
@@ -526,3 +527,14 @@ def test_a_loss_is_one_number():
 def test_it_says_what_is_wrong(model, keywords, error, message):
     with pytest.raises(error, match=message):
         GradientMonitor(model, **keywords)
+
+
+def test_a_closed_monitor_keeps_no_copy_of_the_parameters():
+    model = nn.Linear(123, 77)
+    with GradientMonitor(model) as monitor:
+        model(torch.ones(2, 123)).sum().backward()
+        monitor.log()
+    gc.collect()
+    alive = [o for o in gc.get_objects() if isinstance(o, torch.Tensor)]
+    assert sum(t.shape == (77, 123) for t in alive) == 2, "the weight and its gradient"
+    assert len(monitor.history) == 1

@@ -16,14 +16,15 @@ from stamp_repository import canonical, differing, stamp, text_files
 
 LEVELS = [
     {"errors", "checks", "hooks", "tables"},
-    {"state", "history", "activations", "quadrature"},
+    {"state", "history", "activations", "quadrature", "checkpoint"},
+    {"logs"},
     {"measure"},
     {"clip", "monitor", "regularization", "theory", "data", "models"},
     {"initialization", "training"},
     {"sweep"},
     {"diagnosis"},
     {"plotting"},
-    {"figures", "chapter"},
+    {"figures", "chapter", "__main__"},
 ]
 LEVEL = {name: k for k, names in enumerate(LEVELS) for name in names}
 
@@ -81,6 +82,10 @@ history = History()
 for step in range(20):
     history.append(step, loss=10.0**step, gradient_norm=10.0**step)
 assert diagnose_history(history).cause == "lr_too_high"
+import gradlib.__main__
+from gradlib import diagnose_log, read_log
+text = "step 1 loss 2.5\\nstep 2 loss nan\\n"
+assert diagnose_log(text).first_bad_step == 2
 """
 
 

@@ -102,15 +102,25 @@ class Curve:
         ]
         return median(jumps) if jumps else 0.0
 
-    @cached_property
+    @property
     def best(self) -> float:
         """Lowest median of three finite neighbours."""
+        return self._best[0]
+
+    @property
+    def after_best(self) -> "Curve":
+        """The finite values from the lowest level on."""
+        finite, place = self.finite, self._best[1]
+        return Curve(self.name, finite.steps[place:], finite.values[place:])
+
+    @cached_property
+    def _best(self) -> tuple[float, int]:
         values = self.finite.values
         if len(values) < ENDS:
-            return min(values, default=math.nan)
+            return min(values, default=math.nan), 0
         stride = max(1, len(values) // SAMPLED)
         places = range(0, len(values) - ENDS + 1, stride)
-        return min(median(values[k : k + ENDS]) for k in places)
+        return min((median(values[k : k + ENDS]), k) for k in places)
 
 
 class TrainingLog:

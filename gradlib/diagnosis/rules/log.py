@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 from gradlib.diagnosis.evidence.training_log import Curve, TrainingLog, log_of
-from gradlib.logs.names import is_loss
+from gradlib.logs.names import is_loss, is_validation
 
 BROKEN, NORMAL, UNCLEAR = "broken", "normal", "unclear"
 
@@ -57,7 +57,17 @@ SLOW_RISE = 1.25
 """Loss at the end over its best level, on training data: schedules with restarts make
 it 1.1."""
 
-NOISE = 6.0
+DOUBLED = 2.0
+"""The same for a run that has lost what it learned; data that gets harder makes 1.5."""
+
+LOST = 0.25
+"""Part of what the loss had fallen that a rise must undo; near 0, a loss doubles
+without losing anything."""
+
+RISING = 8
+"""Records from which a rise is told from the noise of a few batches."""
+
+NOISE = 4.0
 """Usual differences of neighbours that a rise must exceed."""
 
 NEAR = 0.002
@@ -375,24 +385,21 @@ def _missing_loss(log: TrainingLog) -> int | None:
 
 
 def nothing_to_learn(log: TrainingLog) -> Sign | None:
-    """Loss and norm are exactly 0 at every record: no label counts."""
-    loss, norm = log.loss, log.norm
-    if (
-        log.is_reinforcement
-        or not (loss and norm)
-        or len(loss) < 2
-        or not norm.is_finite
-    ):
+    """Every loss is exactly 0 at every record, and so is the norm: no label counts."""
+    losses, norm = log.training_losses, log.norm
+    if log.is_reinforcement or not losses or any(any(c.values) for c in losses):
         return None
-    if any(loss.values) or any(norm.values):
+    count = len(losses[0])
+    if count < (2 if norm else 3) or (norm and any(norm.values)):
         return None
     return Sign(
         BROKEN,
-        f"Loss and gradient norm are exactly 0 in all {len(loss)} records.",
+        f"The loss {'and the gradient norm are' if norm else 'is'} exactly 0 in all "
+        f"{count} records.",
         (("labels_masked", 0.6), ("detached_graph", 0.4), ("bad_data", 0.3)),
-        loss.steps[0],
+        losses[0].steps[0],
         "data",
-        {"records": len(loss)},
+        {"records": count},
         "Count the labels of one batch that are not -100 (or are not masked): 0 means "
         "that nothing is left to learn from.",
     )
@@ -529,25 +536,21 @@ def overflow_and_rise(log: TrainingLog) -> Sign | None:
     if loss is None or len(overflows) < 2 or not loss.is_finite:
         return None
     first = overflows[0].step
-    place = bisect_right(loss.steps, first)
-    before = loss.values[max(0, place - 3) : place]
-    after = loss.values[place:]
-    if log.loss and not before and len(after) > 1:
-        before, after = after[:1], after[1:]
+    place = max(1, bisect_left(loss.steps, first))
+    before, after = loss.values[max(0, place - 3) : place], loss.values[place:]
     if not before or not after or not min(before) > 0:
         return None
-    if median(after[:3]) < RESUMED_JUMP * max(before):
-        step = first if place and loss.steps[place - 1] >= first else None
-        if step is None or median(after[:3]) < RESUMED_JUMP * before[-1]:
-            return None
+    level = median(after[:3])
+    if level < max(RESUMED_JUMP * before[-1], max(before)):
+        return None
     return Sign(
         BROKEN,
         f"Around {len(overflows)} overflows from {log.at(first)} on the loss goes from "
-        f"{before[-1]:.4g} to {median(after[:3]):.4g}.",
+        f"{before[-1]:.4g} to {level:.4g}.",
         (("lr_too_high", 0.5), ("fp16_overflow", 0.45), ("bad_data", 0.3)),
         first,
         "loss",
-        {"loss before": before[-1], "loss after": median(after[:3])},
+        {"loss before": before[-1], "loss after": level},
         FLOAT32.format(where=log.at(first)),
     )
 
@@ -701,19 +704,27 @@ def slow_rise(log: TrainingLog) -> Sign | None:
     loss = log.loss
     if loss is None or log.is_reinforcement or log.is_adversarial or log.improves:
         return None
-    if loss.name in log.log.running or len(loss.finite) < 10 or not loss.best > 0:
+    if loss.name in log.log.running or len(loss.finite) < RISING or not loss.best > 0:
         return None
     rise = loss.end / loss.best
     if rise <= SLOW_RISE or loss.end - loss.best < NOISE * loss.jump:
         return None
-    if loss.end > RISE * loss.start:
-        return None
+    told = (
+        f"{loss.name} is {loss.end:.4g} at the end, {rise:.3g} times its best level "
+        f"{loss.best:.4g}."
+    )
+    lost = loss.end - loss.best > LOST * (loss.start - loss.best)
+    if rise < DOUBLED or not lost or is_validation(loss.name):
+        return Sign(UNCLEAR, told, step=loss.steps[-1], test=TENTH)
+    limit = max(DOUBLED * loss.best, loss.best + NOISE * loss.jump)
     return Sign(
-        UNCLEAR,
-        f"The loss on training data is {loss.end:.4g} at the end, {rise:.3g} times its "
-        f"best level {loss.best:.4g}.",
-        step=loss.steps[-1],
-        test=TENTH,
+        BROKEN,
+        told,
+        (("lr_too_high", 0.6), ("bad_data", 0.35), ("warmup_missing", 0.3)),
+        _first_above(loss.after_best, limit),
+        loss.name,
+        {"best": loss.best, "end": loss.end},
+        TENTH,
     )
 
 

@@ -4,7 +4,7 @@ from torch import nn
 CAUSE = "dead_relu"
 ALSO_OK = set()
 SOURCE = "https://github.com/Yang7879/3D-RecGAN/issues/6"
-FIX = "a hidden ReLU never fires after this draw: re-initialise the bias with 0"
+FIX = "a hidden ReLU never fires after this draw: re-initialize the bias with 0"
 
 
 class Net(nn.Module):

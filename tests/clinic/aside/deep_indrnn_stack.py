@@ -5,7 +5,7 @@ from torch import nn
 CAUSE = "deep_no_skip_or_norm"
 ALSO_OK = {"vanishing", "init_too_large"}
 SOURCE = "https://github.com/Sunnydreamrain/IndRNN_Theano_Lasagne/issues/1"
-FIX = "keep the normalisation between the layers"
+FIX = "keep the normalization between the layers"
 
 
 class Stack(nn.Module):

@@ -7,7 +7,7 @@ SOURCE = "https://github.com/pytorch/pytorch/issues/4320"
 FIX = "sqrt(var + eps) instead of std"
 
 
-class Standardise(nn.Module):
+class Standardize(nn.Module):
     def __init__(self, good):
         super().__init__()
         self.good = good
@@ -25,7 +25,7 @@ class Net(nn.Module):
     def __init__(self, good):
         super().__init__()
         self.inp = nn.Linear(8, 32, bias=False)
-        self.norm = Standardise(good)
+        self.norm = Standardize(good)
         self.out = nn.Linear(32, 2)
 
     def forward(self, x):

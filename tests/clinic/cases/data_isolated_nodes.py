@@ -5,7 +5,7 @@ from torch import nn
 CAUSE = "bad_data"
 ALSO_OK = set()
 SOURCE = "https://github.com/circleAhn/TESLA-tf/issues/1"
-FIX = "guard the division: a node without neighbours has degree 0"
+FIX = "guard the division: a node without neighbors has degree 0"
 
 
 class GNN(nn.Module):
@@ -21,7 +21,7 @@ class GNN(nn.Module):
 
 def _build(good):
     torch.manual_seed(110)
-    centre = 2 * torch.randn(3, 6)
+    center = 2 * torch.randn(3, 6)
     batches = []
     for i in range(60):
         y = torch.randint(0, 3, (4, 20))
@@ -31,7 +31,7 @@ def _build(good):
             links[1, 7] = 0
         degree = links.sum(-1, keepdim=True)
         mixing = links / (degree.clamp(min=1) if good else degree)
-        batches.append(((centre[y] + torch.randn(4, 20, 6), mixing), y.flatten()))
+        batches.append(((center[y] + torch.randn(4, 20, 6), mixing), y.flatten()))
     model = GNN()
     opt = torch.optim.Adam(model.parameters(), lr=0.01)
     return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)

@@ -5,7 +5,7 @@ from torch import nn
 CAUSE = "init_too_large"
 ALSO_OK = set()
 SOURCE = "https://github.com/dmlc/cxxnet/issues/123"
-FIX = "He initialisation instead of N(0, 1)"
+FIX = "He initialization instead of N(0, 1)"
 
 
 def _build(good):

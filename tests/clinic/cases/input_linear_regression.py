@@ -4,7 +4,7 @@ from torch import nn
 CAUSE = "unnormalized_input"
 ALSO_OK = {"lr_too_high"}
 SOURCE = "https://mejorcodigo.com/p/45698.html"
-FIX = "x in 0..100: standardise it (or a far smaller learning rate)"
+FIX = "x in 0..100: standardize it (or a far smaller learning rate)"
 
 
 def _build(good):

@@ -4,7 +4,7 @@ from torch import nn
 CAUSE = "unnormalized_input"
 ALSO_OK = set()
 SOURCE = "https://github.com/ruotianluo/pytorch-faster-rcnn/issues/151"
-FIX = "standardise the numeric columns"
+FIX = "standardize the numeric columns"
 
 
 class Net(nn.Module):

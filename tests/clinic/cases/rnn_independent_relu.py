@@ -4,7 +4,7 @@ from torch import nn
 CAUSE = "recurrent_explosion"
 ALSO_OK = {"init_too_large"}
 SOURCE = "https://github.com/batzner/indrnn/issues/19"
-FIX = "bound the recurrent weights by 1 (2 ** (1 / steps)) or normalise"
+FIX = "bound the recurrent weights by 1 (2 ** (1 / steps)) or normalize"
 
 
 class IndRNN(nn.Module):

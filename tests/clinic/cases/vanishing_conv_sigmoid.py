@@ -5,7 +5,7 @@ from torch import nn
 CAUSE = "vanishing"
 ALSO_OK = {"deep_no_skip_or_norm"}
 SOURCE = "https://github.com/shiningrain/AUTOTRAINER (demo_case)"
-FIX = "ReLU with He initialisation instead of sigmoid"
+FIX = "ReLU with He initialization instead of sigmoid"
 
 
 def _build(good):
