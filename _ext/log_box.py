@@ -56,8 +56,8 @@ EXAMPLES = {
 """Logs beside the box -> how the page calls them."""
 
 LACKING = (
-    "This copy of the book was built without the Python that runs in a browser, so this "
-    "page cannot read logs. The command below does the same."
+    "This copy of the book was built without the Python that runs in a browser, so "
+    "this page cannot read logs. The command below does the same."
 )
 
 
@@ -123,7 +123,8 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
     for name in (*FETCHED, *IMPORTED):
         if not (out / "pyodide" / name).exists():
             shutil.copyfile(RUNTIME / name, out / "pyodide" / name)
-    for name in ("box.css", "box.js", "worker.js", *(f"examples/{e}" for e in EXAMPLES)):
+    examples = [f"examples/{name}" for name in EXAMPLES]
+    for name in ("box.css", "box.js", "worker.js", *examples):
         shutil.copyfile(FILES / name, out / name)
     with zipfile.ZipFile(out / "gradlib.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path, name in sources():

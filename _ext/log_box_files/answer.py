@@ -14,8 +14,9 @@ from gradlib.diagnosis.causes import CAUSES
 from gradlib.diagnosis.diagnose_log import judge
 from gradlib.diagnosis.evidence.training_log import TrainingLog
 from gradlib.diagnosis.report import Finding, Report
-from gradlib.logs import Log, Reader
+from gradlib.logs import Log
 from gradlib.logs.lines import read_lines
+from gradlib.logs.reading import Reader
 
 CHAPTERS = "../chapters/"
 TOLD_EVERY = 2_000
@@ -42,7 +43,8 @@ def answer(
         log = read(path, told)
         report = judge(log)
     except (OSError, ValueError, ImportError) as error:
-        return json.dumps({"error": str(error) or f"{path}: this file is not read here"})
+        told = str(error) or f"{path}: the page cannot read such a file"
+        return json.dumps({"error": told})
     return json.dumps(
         {
             "verdict": report.verdict,
@@ -120,7 +122,8 @@ def findings(found: Iterable[Finding]) -> Iterable[str]:
             f"({finding.certainty}, {100 * finding.confidence:.0f} %, "
             f"<code>{finding.cause}</code>)</p>{seen}"
             f"<p><em>Cure.</em> {escape(finding.fix)} "
-            f'<a href="{CHAPTERS}{finding.chapter}.html">Read on: {chapter}</a></p></li>'
+            f'<a href="{CHAPTERS}{finding.chapter}.html">Read on: {chapter}</a>'
+            "</p></li>"
         )
 
 
@@ -153,10 +156,11 @@ def plot(log: Log, report: Report, width: int) -> str:
         top = index * (HEIGHT + TOP) + TOP
         drawn += panel(name, points, bad, across, top, width - RIGHT)
     bottom = len(panels) * (HEIGHT + TOP)
+    events = [log.shown(event.step) for event in log.events[:DRAWN]]
     drawn += [
-        f'<path class="log-event" d="M{across(log.shown(event.step)):.1f} {bottom}v-8"/>'
-        for event in log.events[:DRAWN]
-        if first <= log.shown(event.step) <= last
+        f'<path class="log-event" d="M{across(step):.1f} {bottom}v-8"/>'
+        for step in events
+        if first <= step <= last
     ]
     if marked is not None:
         x = across(marked)
@@ -175,7 +179,7 @@ def plot(log: Log, report: Report, width: int) -> str:
     label = f"{names} by {log.unit}, from {first} to {last}"
     if marked is not None:
         label += f"; the first bad {log.unit}, {marked}, is marked"
-    legend = legend_of(panels, bool(log.events))
+    legend = legend_of(panels, bool(events))
     return (
         f'<figure class="log-plot"><svg viewBox="0 0 {width} {bottom + BELOW}" '
         f'role="img" aria-label="{escape(sentence(label))}">{"".join(drawn)}</svg>'
@@ -192,7 +196,7 @@ def legend_of(panels: list[tuple[str, Points, Points]], events: bool) -> str:
         told.append("Crosses: not a finite number.")
     if events:
         told.append("Ticks at the foot: skipped updates and other events.")
-    return f"<p class="log-legend">{' '.join(told)}</p>" if told else ""
+    return f'<p class="log-legend">{" ".join(told)}</p>' if told else ""
 
 
 def curves(log: Log) -> list[tuple[str, Points, Points]]:
@@ -201,7 +205,9 @@ def curves(log: Log) -> list[tuple[str, Points, Points]]:
     found = [evidence.loss] if evidence.loss else []
     panels = []
     for curve in [*found, *evidence.norms[:1]]:
-        pairs = [(log.shown(s), v) for s, v in zip(curve.steps, curve.values)]
+        pairs = [
+            (log.shown(s), v) for s, v in zip(curve.steps, curve.values, strict=True)
+        ]
         finite = [pair for pair in pairs if math.isfinite(pair[1])]
         bad = [pair for pair in pairs if not math.isfinite(pair[1])]
         panels.append((curve.name.replace("_", " "), thinned(finite), bad[:DRAWN]))
@@ -211,7 +217,7 @@ def curves(log: Log) -> list[tuple[str, Points, Points]]:
 
 
 def thinned(points: Points) -> Points:
-    """At most some 2,000 points; of neighbors the largest stays, so that no spike is lost.
+    """At most 2,000 points; of neighbors the largest stays, so no spike is lost.
 
     Example:
         >>> few = thinned([(step, float(step == 700)) for step in range(100_000)])
@@ -254,7 +260,8 @@ def panel(
         y = up(value)
         yield (
             f'<path class="log-grid" d="M{LEFT} {y:.1f}H{right}"/>'
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(value)}</text>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{short(value)}</text>"
         )
     line = "L".join(f"{across(step):.1f} {up(value):.1f}" for step, value in points)
     yield f'<path class="log-curve" d="M{line}"/>'
@@ -262,7 +269,8 @@ def panel(
         for step, value in points:
             yield f'<circle cx="{across(step):.1f}" cy="{up(value):.1f}" r="2.5"/>'
     for step, _ in bad:
-        yield f'<path class="log-cross" d="M{across(step) - 4:.1f} {top + 4}l8 8m0-8l-8 8"/>'
+        start = f"{across(step) - 4:.1f} {top + 4}"
+        yield f'<path class="log-cross" d="M{start}l8 8m0-8l-8 8"/>'
 
 
 def ticks(low: float, high: float, logarithmic: bool) -> list[float]:
@@ -293,8 +301,10 @@ def short(value: float) -> str:
         ('65,536', '0.1', '2.5e20', '-3')
     """
     if value and not 1e-3 <= abs(value) < 1e6:
-        digits, power = f"{value:.2g}".split("e") if "e" in f"{value:.2g}" else (
-            f"{value:.1e}".split("e")
+        digits, power = (
+            f"{value:.2g}".split("e")
+            if "e" in f"{value:.2g}"
+            else (f"{value:.1e}".split("e"))
         )
         return f"{digits}e{int(power)}"
     return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
