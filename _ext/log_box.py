@@ -49,11 +49,11 @@ IMPORTED = ("pyodide.mjs", "pyodide.asm.mjs")
 VENDORED = "_static/vendor/log_box"
 
 EXAMPLES = {
-    "half_precision.txt": "a run that turns to NaN",
+    "climb.txt": "a loss that climbs",
+    "loss_of_zero.txt": "a loss of exactly zero",
     "loss_scale.txt": "a loss scale that falls",
-    "healthy.txt": "a run with two odd records",
 }
-"""Logs beside the box -> how the page calls them."""
+"""Logs beside the box, written by runs of the field guide -> how the page calls them."""
 
 LACKING = (
     "This copy of the book was built without the Python that runs in a browser, so "
