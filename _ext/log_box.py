@@ -53,7 +53,7 @@ EXAMPLES = {
     "loss_of_zero.txt": "a loss of exactly zero",
     "loss_scale.txt": "a loss scale that falls",
 }
-"""Logs beside the box, written by runs of the field guide -> how the page calls them."""
+"""Logs that runs of the field guide wrote -> how the page calls them."""
 
 LACKING = (
     "This copy of the book was built without the Python that runs in a browser, so "

@@ -254,7 +254,7 @@ def panel(
         height = math.log10(value) if logarithmic else value
         return top + HEIGHT - 6 - (HEIGHT - 24) * ((height - low) / (high - low))
 
-    yield f'<text class="log-name" x="{LEFT}" y="{top - 8}">{escape(name)}</text>'
+    yield f'<text class="log-name" x="{LEFT + 6}" y="{top - 8}">{escape(name)}</text>'
     yield f'<path class="log-axis" d="M{LEFT} {top}V{top + HEIGHT}H{right}"/>'
     for value in ticks(low, high, logarithmic):
         y = up(value)

@@ -86,6 +86,16 @@ def test_policy_names_each_inline_script(tmp_path: Path) -> None:
     assert protect(protected) == protected
 
 
+def test_only_a_page_that_says_so_may_compile_webassembly(tmp_path: Path) -> None:
+    head = '<head><meta charset="utf-8" />'
+    one, two = tmp_path / "one.html", tmp_path / "two.html"
+    protected = protect({one: f'{head}<div data-needs="wasm">', two: head})
+    for told in (escape("'wasm-unsafe-eval'"), escape("worker-src 'self' blob:")):
+        assert told in protected[one]
+        assert told not in protected[two]
+    assert escape("'unsafe-eval'") not in protected[one]
+
+
 def test_site_map_escapes_addresses() -> None:
     assert "<loc>https://a.b/?x=1&amp;y=2</loc>" in site_map(["https://a.b/?x=1&y=2"])
 
