@@ -61,9 +61,9 @@ LACKING = (
 )
 
 
-def installed(runtime: Path = RUNTIME) -> bool:
+def installed() -> bool:
     """Whether all files of Pyodide are there."""
-    return all((runtime / name).is_file() for name in (*FETCHED, *IMPORTED))
+    return all((RUNTIME / name).is_file() for name in (*FETCHED, *IMPORTED))
 
 
 class LogBox(SphinxDirective):
@@ -73,13 +73,13 @@ class LogBox(SphinxDirective):
         if not self.config.log_box_runtime:
             return [nodes.paragraph("", LACKING)]
         up = "../" * self.env.docname.count("/")
-        return [nodes.raw("", box(f"{up}{VENDORED}", RUNTIME), format="html")]
+        return [nodes.raw("", box(f"{up}{VENDORED}"), format="html")]
 
 
-def box(files: str, runtime: Path) -> str:
+def box(files: str) -> str:
     """The HTML of the box, with ``files`` as the address of what it loads."""
-    total = sum((runtime / name).stat().st_size for name in (*FETCHED, *IMPORTED))
-    counted = sum((runtime / name).stat().st_size for name in FETCHED)
+    total = sum((RUNTIME / name).stat().st_size for name in (*FETCHED, *IMPORTED))
+    counted = sum((RUNTIME / name).stat().st_size for name in FETCHED)
     examples = [
         f'<button type="button" data-example="{name}">{title}</button>'
         for name, title in EXAMPLES.items()
