@@ -167,12 +167,14 @@ def plot(log: Log, report: Report, width: int) -> str:
         part = (x - LEFT) / inner
         anchor = "start" if part < 0.2 else "end" if part > 0.8 else "middle"
         drawn.append(
-            f'<path class="log-mark" d="M{x:.1f} {TOP}V{bottom + 20}"/>'
+            f'<path class="log-mark" d="M{x:.1f} {TOP}V{bottom + 4}"/>'
             f'<text class="log-told" x="{x:.1f}" y="{bottom + 34}" '
             f'text-anchor="{anchor}">first bad {escape(log.unit)}: {marked}</text>'
         )
     drawn.append(
-        f'<text x="{LEFT}" y="{bottom + 16}">{escape(log.unit)} {first}</text>'
+        f'<text x="{LEFT}" y="{bottom + 16}">{first}</text>'
+        f'<text x="{LEFT + inner / 2:.1f}" y="{bottom + 16}" text-anchor="middle">'
+        f"{escape(log.unit)}</text>"
         f'<text x="{width - RIGHT}" y="{bottom + 16}" text-anchor="end">{last}</text>'
     )
     names = ", ".join(name for name, _, _ in panels)
