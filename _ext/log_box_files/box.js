@@ -92,6 +92,7 @@
       return;
     }
     answer.dataset.verdict = data.verdict;
+    find(".log-copy").textContent = "Copy";
     find(".log-title").textContent = data.title;
     find(".log-page").innerHTML = data.html;
     find("pre.log-text").textContent = data.text;
@@ -117,8 +118,12 @@
     say("Stopped.");
   });
   find(".log-copy").addEventListener("click", async ({ target }) => {
-    await navigator.clipboard.writeText(find("pre.log-text").textContent);
-    target.textContent = "Copied";
+    try {
+      await navigator.clipboard.writeText(find("pre.log-text").textContent);
+      target.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(find("pre.log-text"));
+    }
   });
   for (const button of box.querySelectorAll("[data-example]"))
     button.addEventListener("click", async () => {
