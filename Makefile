@@ -19,7 +19,7 @@ PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test strip site colab browser runtime check lint audit fuzz seeds bench links readme-figure pdf matrix serve clean
+.PHONY: book test clinic strip site colab browser runtime check lint audit fuzz mutants seeds bench links readme-figure pdf matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -29,6 +29,11 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/python -m pytest chapters -n 2 --dist loadfile \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout 300
+
+# Scores diagnose() on the clinic under three seeds and two kinds of rounding, and keeps
+# the scores in tests/clinic/scores.md.
+clinic: $(INSTALLED)
+	$(BIN)/python scripts/score_clinic.py --record
 
 # Removes outputs from the chapters, and what jupytext left in them.
 strip: $(INSTALLED)
@@ -86,9 +91,10 @@ $(RUNTIME)/$(PYODIDE): | $(INSTALLED)
 seeds: $(INSTALLED)
 	$(BIN)/python scripts/run_seeds.py --record $(CHAPTERS)
 
-# Runs tests and chapters with the oldest, the newest and a CPU-only torch.
+# Runs tests and chapters with the oldest, the newest and a CPU-only torch (all, or
+# NAMES="cpu ...").
 matrix: $(INSTALLED)
-	$(BIN)/python scripts/run_matrix.py
+	$(BIN)/nox --noxfile scripts/noxfile.py $(if $(NAMES),--session $(NAMES))
 
 # Measures what the library and the book cost (all, or NAMES="monitor ..."), beside the
 # goals, and keeps it in recorded/.
@@ -100,9 +106,15 @@ bench: browser book
 fuzz: $(INSTALLED)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/fuzz tests/library/logs/test_log_fuzz.py -n 2
 
-# Looks up known vulnerabilities of every pinned version.
+# Changes the library a little, many times, and lists the changes that no test notices
+# (all subjects, or NAMES="clip ..."; EACH=0 takes every mutant); keeps it in recorded/.
+mutants: $(INSTALLED)
+	$(BIN)/python scripts/mutants.py --record --each $(or $(EACH),100) $(NAMES)
+
+# Looks up known vulnerabilities of every pinned version; strict: unknown is no pass.
 audit: $(INSTALLED)
-	$(BIN)/python scripts/audit.py
+	$(BIN)/uv tool run pip-audit==2.10.1 --strict --progress-spinner off \
+	  --requirement constraints.txt --no-deps --disable-pip
 
 links: $(INSTALLED)
 	$(BIN)/jupyter-book build . --builder linkcheck

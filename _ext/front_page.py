@@ -2,7 +2,8 @@
 
 Jupyter Book puts a bare redirect at the root; a copy of the first page needs no second
 request and has a title, a language and a description. The map names every page of the
-book, also after a build that wrote only some of them.
+book, also after a build that wrote only some of them; sphinx-sitemap 2.9 would then
+name only those.
 """
 
 import shutil

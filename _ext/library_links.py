@@ -2,6 +2,9 @@
 
 A cell that imports from gradlib gets a line below it, with one link for each name that
 the API page documents and that no earlier cell of the chapter imported.
+sphinx-codeautolink 0.20 finds the same names inside the code, but links each mention,
+1,015 in the ten chapters where 139 stand here, all of them stops for the keyboard that
+nothing shows to the eye, and its reader of notebook cells makes Sphinx warn.
 """
 
 import ast

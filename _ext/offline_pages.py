@@ -4,20 +4,22 @@ MathJax comes from an installed wheel instead of a content network, and only to 
 with formulas. The theme's unused live-code script goes, and its script of icons, the
 heaviest file of a page: the same icons come from a font. A few places where the theme's
 HTML breaks accessibility rules are put right. Formulas and pictures get their size, so
-that the text does not jump when they arrive. The patterns belong to sphinx-book-theme
+that the text does not jump when they arrive. The selectors belong to sphinx-book-theme
 1.3: the tests of the built pages fail if an upgrade changes them.
 """
 
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
-from html import unescape
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+from bs4 import BeautifulSoup, Tag
+from bs4.dammit import EntitySubstitution
+from bs4.formatter import HTMLFormatter
 from finishing_order import priority
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -25,46 +27,9 @@ from sphinx.config import Config
 MATHJAX_WHEEL = "sphinx-mathjax-offline"
 MATHJAX_PARTS = ("tex-chtml.js", "output/chtml/fonts/woff-v2/")
 
-REPAIRS = [
-    (re.compile(pattern, re.DOTALL), replacement)
-    for pattern, replacement in [
-        # the visible text and the label must agree
-        (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
-        (r'<summary aria-label="Toggle hidden content">', "<summary>"),
-        # an icon inside a labelled button is decoration
-        (r'(<i class="theme-switch[^>]*?) title="[^"]*"', r'\1 aria-hidden="true"'),
-        (r'<i class="(fa[bs]? [^"]*)">', r'<i class="\1" aria-hidden="true">'),
-        # the sidebar's title belongs to a landmark
-        (
-            r'<div class="sidebar-primary-item">'
-            r'(\s*<a class="navbar-brand logo".*?</a>\s*)</div>',
-            r'<nav class="sidebar-primary-item" aria-label="Book title">\1</nav>',
-        ),
-        # a corner cell without text is no header
-        (r"<th></th>", "<td></td>"),
-        # what scrolls can be reached by keyboard
-        (r'<table class="([^"]*\btable\b[^"]*)">', r'<table class="\1" tabindex="0">'),
-        (r'<div class="math ([^"]*)">', r'<div class="math \1" tabindex="0">'),
-        # where scripts are off, nothing replaces "auto": the page stays light
-        (r'(<html[^>]*?) data-theme="auto"', r"\1"),
-        # scripts of icons and of live code
-        (r'\s*<script defer src="[^"]*/fontawesome\.js[^"]*"></script>', ""),
-        (r'\s*<script type="text/x-thebe-config">.*?</script>', ""),
-        (r"\s*<script>kernelName = '\w+'</script>", ""),
-    ]
-]
-
-MATHJAX_SCRIPTS = re.compile(
-    r"\s*<script>window\.MathJax = .*?</script>"
-    r'\s*<script defer="defer" src="[^"]*/mathjax/[^"]*"></script>'
-)
-UNSIZED = re.compile(
-    r'<img (?![^>]*\bheight=)[^>]*?src="(?P<source>(?:\.\./)*_images/[^"]+\.svg)"'
-)
-INLINE_FORMULA = re.compile(
-    r'(?P<tag><span class="math notranslate nohighlight")>\\\((?P<tex>.*?)\\\)',
-    re.DOTALL,
-)
+AS_THE_THEME_WRITES = 'data-theme="auto"'  # of a page that is not mended yet
+UNSIZED = 'img[src*="_images/"][src$=".svg"]:not([height])'
+FORMULA = re.compile(r"\\\((.*?)\\\)", re.DOTALL)
 WITHOUT_WIDTH = re.compile(
     r"\\(?:math\w+|text\w*|operatorname|left|right|[,;:! ])(?![a-z])"
 )
@@ -94,12 +59,60 @@ def mathjax_files() -> Iterator[tuple[Path, str]]:
             yield Path(str(file.locate())), tail
 
 
-def repair(html: str) -> str:
-    for pattern, replacement in REPAIRS:
-        html = pattern.sub(replacement, html)
-    if 'class="math ' not in html:
-        html = MATHJAX_SCRIPTS.sub("", html)
-    return html
+class AsWritten(HTMLFormatter):
+    """Attributes in the order in which they came."""
+
+    def attributes(self, tag: Tag) -> Iterable[tuple[str, str]]:
+        return tag.attrs.items()
+
+
+HTML = AsWritten(
+    entity_substitution=EntitySubstitution.substitute_xml,
+    void_element_close_prefix=" /",
+)
+
+
+def mended(html: str, page: Path) -> str:
+    """A page with repairs and with room for what arrives later."""
+    soup = BeautifulSoup(html, "html.parser", multi_valued_attributes=None)
+    repair(soup)
+    reserve_room(soup, page.parent)
+    return soup.decode(formatter=HTML)
+
+
+def repair(soup: BeautifulSoup) -> None:
+    """Put right where the theme's HTML breaks accessibility rules; drop its scripts."""
+    # the visible text and the label must agree
+    for button in soup.select('button.search-button-field[aria-label="Search"]'):
+        del button["aria-label"]
+    for summary in soup.select('summary[aria-label="Toggle hidden content"]'):
+        del summary["aria-label"]
+    # an icon inside a labelled button is decoration
+    for icon in soup.select("i.theme-switch, i.fa, i.fab, i.fas"):
+        del icon["title"]
+        icon["aria-hidden"] = "true"
+    # the sidebar's title belongs to a landmark
+    for title in soup.select("div.sidebar-primary-item > a.navbar-brand.logo"):
+        title.parent.name = "nav"
+        title.parent["aria-label"] = "Book title"
+    # a corner cell without text is no header
+    for cell in soup.select("th:empty"):
+        cell.name = "td"
+    # what scrolls can be reached by keyboard
+    for scrolled in soup.select("table.table, div.math"):
+        scrolled["tabindex"] = "0"
+    # where scripts are off, nothing replaces "auto": the page stays light
+    for root in soup.select('html[data-theme="auto"]'):
+        del root["data-theme"]
+    # scripts of icons and of live code, and of formulas where there are none
+    unused = ['script[src*="/fontawesome.js"]', 'script[type="text/x-thebe-config"]']
+    starts = ["kernelName = "]
+    if soup.select_one(".math") is None:
+        unused.append('script[src*="/mathjax/"]')
+        starts.append("window.MathJax = ")
+    for script in soup.select("script"):
+        if script.css.match(", ".join(unused)) or script.text.startswith(tuple(starts)):
+            script.decompose()
 
 
 def formula_width(tex: str) -> int:
@@ -109,22 +122,18 @@ def formula_width(tex: str) -> int:
         >>> formula_width(r"\\mathrm{sigmoid}(x_{t-1})"), formula_width(r"\\infty")
         (13, 1)
     """
-    tex = WITHOUT_WIDTH.sub("", unescape(tex))
+    tex = WITHOUT_WIDTH.sub("", tex)
     return len(re.sub(r"\\[a-zA-Z]+|\\.", "x", tex).translate(MARKS))
 
 
-def reserve_room(html: str, page: Path) -> str:
+def reserve_room(soup: BeautifulSoup, folder: Path) -> None:
     """Give inline formulas their width, SVG pictures their size in CSS pixels."""
-
-    def wide(formula: re.Match[str]) -> str:
-        width = formula_width(formula["tex"])
-        return f'{formula["tag"]} style="--width: {width}ch">\\({formula["tex"]}\\)'
-
-    def sized(image: re.Match[str]) -> str:
-        size = picture_size(page.parent / image["source"])
-        return f'{image[0]} width="{size[0]}" height="{size[1]}"' if size else image[0]
-
-    return UNSIZED.sub(sized, INLINE_FORMULA.sub(wide, html))
+    for span in soup.select("span.math"):
+        if formula := FORMULA.match(span.text):
+            span["style"] = f"--width: {formula_width(formula[1])}ch"
+    for image in soup.select(UNSIZED):
+        if size := picture_size(folder / image["src"]):
+            image["width"], image["height"] = map(str, size)
 
 
 @cache
@@ -158,10 +167,9 @@ def finish(app: Sphinx, exception: Exception | None) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
     for page in out.rglob("*.html"):
-        before = page.read_text("utf8")
-        after = reserve_room(repair(before), page)
-        if after != before:
-            page.write_text(after, "utf8")
+        html = page.read_text("utf8")
+        if AS_THE_THEME_WRITES in html:
+            page.write_text(mended(html, page), "utf8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from gradlib.tables import markdown_table
+
 
 def escape(text: str) -> str:
     """Plain text as Markdown that reads the same, also in a table.
@@ -16,8 +18,7 @@ def escape(text: str) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of plain texts."""
-    lines = [columns, ["---"] * len(columns), *(map(escape, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(columns, (list(map(escape, row)) for row in rows))
 
 
 def anchor(heading: str) -> str:

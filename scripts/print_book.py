@@ -5,7 +5,9 @@
 
 Chromium opens a page, takes in all in the order of ``_toc.yml``, and prints the whole.
 Sliders show their first frame, solutions are open, and code that the pages fold away is
-left out.
+left out. Jupyter Book's builder ``pdfhtml`` leaves solutions folded and links between
+chapters pointing at files, prints no outline and no page numbers, writes over the built
+site, and opens only a browser that playwright has downloaded.
 """
 
 import argparse

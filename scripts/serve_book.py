@@ -8,15 +8,16 @@ It stands below its name, compressed, and its own page answers for what is not f
 
 import argparse
 import gzip
-import mimetypes
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 from book import PREFIX, SITE, NotReadyError
 
@@ -34,51 +35,48 @@ def _body(path: Path, changed: int) -> bytes:
     return gzip.compress(data, 6) if path.suffix in COMPRESSED else data
 
 
-class Pages(BaseHTTPRequestHandler):
+class Pages(SimpleHTTPRequestHandler):
     """The book below its name: compressed, to be cached, with its page for errors."""
 
     protocol_version = "HTTP/1.1"
-    cached = "max-age=600"
+
+    def __init__(self, *arguments: Any, cached: str) -> None:
+        self.cached = cached
+        super().__init__(*arguments, directory=SITE)
 
     def handle(self) -> None:
         with suppress(ConnectionError):  # a browser that left
             super().handle()
 
-    def do_GET(self) -> None:
-        asked = unquote(urlsplit(self.path).path)
+    def send_head(self) -> BytesIO:
+        asked = urlsplit(self.path).path
         if asked in ("/", PREFIX.rstrip("/")):
-            self.send_response(302)
-            self.send_header("Location", PREFIX)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        path = (SITE / (asked.removeprefix(PREFIX) or "index.html")).resolve()
+            return self.answer(302, b"", {"Location": PREFIX})
+        below = asked.removeprefix(PREFIX) or "index.html"
+        path = Path(self.translate_path(f"/{below}"))
         found = asked.startswith(PREFIX) and path.is_file()
-        if not (found and path.is_relative_to(SITE)):
-            found, path = False, SITE / "404.html"
-        data = body(path)
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Type", mimetypes.guess_type(path.name)[0] or "")
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("Cache-Control", self.cached)
+        path = path if found else SITE / "404.html"
+        told = {"Content-Type": self.guess_type(path), "Cache-Control": self.cached}
         if path.suffix in COMPRESSED:
-            self.send_header("Content-Encoding", "gzip")
+            told["Content-Encoding"] = "gzip"
+        return self.answer(200 if found else 404, body(path), told)
+
+    def answer(self, status: int, data: bytes, headers: dict[str, str]) -> BytesIO:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        return BytesIO(data)
 
     def log_message(self, *args: object) -> None:
         pass
 
 
-class FreshPages(Pages):
-    """Asked for anew at each visit, for a book that is being written."""
-
-    cached = "no-store"
-
-
 @contextmanager
-def served(port: int = 0, handler: type[Pages] = Pages) -> Iterator[str]:
+def served(port: int = 0, cached: str = "max-age=600") -> Iterator[str]:
     """Address of the book, served on this machine; port 0 is any free one.
+
+    ``cached`` tells browsers how long to keep a page: "no-store" is not at all.
 
     Raises:
         NotReadyError: the book is not built, or the port cannot be had.
@@ -88,7 +86,7 @@ def served(port: int = 0, handler: type[Pages] = Pages) -> Iterator[str]:
             f"expected a built book at {SITE}, found none: run 'make book'"
         )
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        server = ThreadingHTTPServer(("127.0.0.1", port), partial(Pages, cached=cached))
     except OSError as error:
         raise NotReadyError(
             f"expected port {port} to be free, got: {error.strerror}. Stop what uses "
@@ -115,7 +113,7 @@ def main() -> int:
     parser.add_argument("--port", type=port_number, default=8000)
     port = parser.parse_args().port
     try:
-        with served(port, FreshPages) as address:
+        with served(port, cached="no-store") as address:
             print(f"The book: {address} (Ctrl+C ends it)", flush=True)
             threading.Event().wait()
     except NotReadyError as error:

@@ -2,7 +2,7 @@
 
 ``HYPOTHESIS_PROFILE`` chooses how many examples hypothesis draws: ``ci`` always draws
 the same ones, so that a red test is red for everyone; ``fuzz`` draws many at random
-and keeps those that failed in ``.hypothesis``.
+and keeps those that failed in ``.hypothesis``; ``quick`` draws few, for mutants.
 """
 
 import os
@@ -18,6 +18,13 @@ settings.register_profile(
 )
 settings.register_profile(
     "fuzz", max_examples=10_000, deadline=None, suppress_health_check=SLOW
+)
+settings.register_profile(
+    "quick",
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=SLOW,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -121,14 +121,21 @@ def _is_sound(evidence: TrainingLog) -> bool:
 
 def _watched(evidence: TrainingLog) -> str:
     log, loss = evidence.log, evidence.loss
-    told = f"{len(log.history)} records of {log.lines} lines, format {log.format}"
+    told = (
+        f"{_count(len(log.history), 'record')} of {_count(log.lines, 'line')}, format "
+        f"{log.format}"
+    )
     if loss is not None and loss.finite.values:
         told += (
             f"; {loss.name} from {loss.start:.4g} to {loss.end:.4g} between "
             f"{evidence.at(loss.steps[0])} and {evidence.at(loss.steps[-1])}"
         )
     if log.events:
-        told += f"; {len(log.events)} events"
+        told += f"; {_count(len(log.events), 'event')}"
     if log.unread:
-        told += f"; {len(log.unread)} lines could not be read"
+        told += f"; {_count(len(log.unread), 'line')} could not be read"
     return told + "."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -10,15 +10,41 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradlib.diagnosis.evidence.base_run import BaseRun, run_base
-from gradlib.diagnosis.evidence.loss_curve import LossCurve
+from gradlib.diagnosis.evidence.loss_curve import TINY, LossCurve
 from gradlib.diagnosis.evidence.naive_loss import naive_loss
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
 from gradlib.diagnosis.saved_state import SavedState
 from gradlib.diagnosis.training_setup import TrainingSetup, as_number
 from gradlib.diagnosis.treatments import Treatment, slower
 
+# Processor time for a whole examination: most of the clinic's cases need 1, the slowest
+# 4 to 9. The base run ends early after a part of it.
 SECONDS = 9.0
+BASE_SHARE = 0.28
+# A loss, or a value inside the network, so many times its ordinary size has exploded.
 EXPLODED = 1e6
+# A run that ends above this share of the naive loss learns so little that rules which
+# measure an oddity may look. Saturated or badly initialized networks that still learn
+# end at 0.53 to 0.79; two thirds of the healthy end below 0.41.
+LEARNS_LITTLE = 0.45
+# A treated run cures if it ends below this share of the naive loss: a stalled one ends
+# at 0.98 to 1.07, and what learns by the treatment at 0.93 or below.
+CURED = 0.95
+# Distance of the treated run below the naive loss, in units of its noise: cured but
+# rough runs are 2.7 to 5 away; by chance it is 1 or less.
+CURED_IN_NOISE = 2.0
+# A base run that ends above HOPELESS, in units of the naive loss, is cured by what
+# takes it near a constant output, and to a tenth.
+HOPELESS = 10.0
+NEAR_CONSTANT = 1.15
+TENTH = 0.1
+# Where an ill run did not explode, a cure ends lower by this factor or by this much.
+CLEARLY_LOWER = 0.7
+LOWER_BY = 0.3
+# Where the run is not ill, the treated one must end at about half of it.
+MUCH_LOWER = 0.55
+# Where the run is not ill, a gentler schedule must end below half the base run's best.
+BEST_HALVED = 0.5
 NOT_RUN = LossCurve((math.nan,), None, False)
 
 
@@ -30,11 +56,14 @@ class Examination:
 
     Args:
         setup: The training.
+        seconds: Processor time after which no trial goes on.
     """
 
-    def __init__(self, setup: TrainingSetup) -> None:
+    def __init__(self, setup: TrainingSetup, seconds: float = SECONDS) -> None:
         self.setup = setup
-        self.deadline = time.process_time() + SECONDS
+        self.seconds = seconds
+        self.deadline = time.process_time() + seconds
+        self.out_of_time = False
         ways = (setup.step, setup.loss, setup.loss_fn, setup.scheduler, setup.clip)
         self.saved = SavedState([setup.model, setup.optimizer, *ways])
         self._trials: dict[str, LossCurve] = {}
@@ -55,7 +84,7 @@ class Examination:
     def base(self) -> BaseRun:
         """The base run."""
         try:
-            return run_base(self.setup)
+            return run_base(self.setup, BASE_SHARE * self.seconds)
         finally:
             self.restore()
 
@@ -126,7 +155,7 @@ class Examination:
         """Whether the training is ill, or learns so little that a rule may look."""
         if self.is_ill:
             return True
-        return self.naive is not None and self.curve.score > 0.6
+        return self.naive is not None and self.curve.score > LEARNS_LITTLE
 
     def run_under(
         self, name: str, treatment: Treatment, *, rescaled: bool = False
@@ -146,18 +175,21 @@ class Examination:
             if rescaled or self.naive is not None
             else self.curve.start
         )
-        value = 1 + (treated.end - reference) / max(abs(reference), 1e-12)
-        if self.curve.score > 10 and value < min(1.15, 0.1 * self.curve.score):
+        value = 1 + (treated.end - reference) / max(abs(reference), TINY)
+        if self.curve.score > HOPELESS and value < min(
+            NEAR_CONSTANT, TENTH * self.curve.score
+        ):
             return True
-        if self.curve.score > EXPLODED and value < self.curve.score**0.5:
+        if self.curve.score > EXPLODED and value < math.sqrt(self.curve.score):
             return True
-        if not (value < 0.92 and value < 1 - 3 * treated.noise):
+        if not (value < CURED and value < 1 - CURED_IN_NOISE * treated.noise):
             return False
         if not self.is_ill:
-            return value < 0.55 * self.curve.score
+            return value < MUCH_LOWER * self.curve.score
         if self.curve.exploded:
             return True
-        return value < 0.7 * self.curve.score or self.curve.score - value > 0.3
+        lower = self.curve.score - value
+        return value < CLEARLY_LOWER * self.curve.score or lower > LOWER_BY
 
     def compared(self, name: str) -> dict[str, float]:
         """The end of the base run beside that of a run that was tried, as evidence."""
@@ -167,14 +199,16 @@ class Examination:
         }
 
     def cured_by_gentler(self, name: str, treatment: Treatment) -> bool:
-        """Whether a gentler schedule cures, or keeps what the run lost again."""
-        if not self.is_ill and not self.curve.relapsed:
+        """Whether a gentler schedule cures, or helps much where little is learned."""
+        if not self.worth_a_look and not self.curve.relapsed:
             return False
         cured = self.cures(name, treatment)
-        return cured and (self.is_ill or self._trials[name].end < 0.5 * self.curve.best)
+        return cured and (
+            self.is_ill or self._trials[name].end < BEST_HALVED * self.curve.best
+        )
 
     def _run(self, treatment: Treatment, *, rescaled: bool = False) -> LossCurve:
-        if time.process_time() > self.deadline:
+        if self._time_is_up():
             return NOT_RUN
         losses: list[float] = []
         try:
@@ -188,10 +222,7 @@ class Examination:
                     treated = treatment(self.setup)
                 for step in range(self.steps):
                     losses.append(treated.update(step))
-                    if (
-                        not math.isfinite(losses[-1])
-                        or time.process_time() > self.deadline
-                    ):
+                    if not math.isfinite(losses[-1]) or self._time_is_up():
                         break
                 finite = all(
                     bool(p.isfinite().all()) for p in self.setup.model.parameters()
@@ -206,6 +237,10 @@ class Examination:
             return NOT_RUN
         finally:
             self.restore()
+
+    def _time_is_up(self) -> bool:
+        self.out_of_time |= time.process_time() > self.deadline
+        return self.out_of_time
 
     @cached_property
     def optimizers(self) -> list[Optimizer]:

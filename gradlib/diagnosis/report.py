@@ -9,6 +9,7 @@ from typing import Any
 from gradlib.diagnosis.causes import CAUSES
 from gradlib.tables import html_table
 
+# Confidence from which a finding is called certain, or likely.
 CERTAIN = 0.9
 LIKELY = 0.7
 _WIDTH = 76
@@ -24,8 +25,11 @@ class Finding:
             (the code around the model), ``"all"`` or ``"global"``.
         symptom: What was seen, in a sentence.
         evidence: Name -> number (or short text).
-        confidence: From 0 to 1; findings are sorted by it. Runs with a change speak
-            louder than what was only watched.
+        confidence: From 0 to 1. Runs with a change speak louder than what was only
+            watched.
+        conclusive: The search ends here. Not so where the symptom also follows from
+            other causes: units that die on the way, a smaller learning rate that
+            helps. Those findings come after the conclusive one, if there is any.
         fix: What to do; by default the cure of the cause.
         chapter: Where the book explains it.
     """
@@ -35,6 +39,7 @@ class Finding:
     symptom: str
     evidence: dict[str, Any] = field(default_factory=dict)
     confidence: float = 0.9
+    conclusive: bool = True
     fix: str = ""
     chapter: str = ""
 
@@ -81,7 +86,8 @@ class Report:
             there is a finding, and healthy where there is none.
         remarks: What looks odd, each with the reason why it is normal or undecided.
         next_test: The one test that would tell the causes apart.
-        first_bad_step: Step (or epoch, or line) of the first bad record, or None.
+        first_bad_step: Step (or epoch, or line) of the first bad record; of the first
+            odd one where the verdict is unclear; or None.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -130,7 +136,8 @@ class Report:
         told = f"Diagnosis: {self.cause} ({title})"
         lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
         if self.first_bad_step is not None:
-            lines += _paragraph("First bad", f"{_unit(self)} {self.first_bad_step}")
+            first = "First bad" if self.verdict == "broken" else "First odd"
+            lines += _paragraph(first, f"{_unit(self)} {self.first_bad_step}")
         lines += _paragraph("Watched", self.watched)
         told = ""
         for rank, finding in enumerate(self.findings, 1):

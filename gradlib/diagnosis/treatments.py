@@ -92,16 +92,6 @@ def unscheduled(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, scheduler=None)
 
 
-def adopting(parameters: list[nn.Parameter]) -> Treatment:
-    """Give further parameters to the optimizer."""
-
-    def treat(setup: TrainingSetup) -> TrainingSetup:
-        setup.optimizer.add_param_group({"params": parameters})
-        return setup
-
-    return treat
-
-
 def averaged(count: int) -> Treatment:
     """Divide the loss by the number of its terms."""
     return lambda setup: replace(setup, loss_factor=1 / count)

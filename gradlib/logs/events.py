@@ -48,10 +48,11 @@ PATTERNS: tuple[tuple[str, str], ...] = (
 )
 """Kind -> how programs say it; ``(N)`` is the loss scale before, then after."""
 
-_SIGNS = re.compile(
-    r"(?i)overflow|skip|not update|not correct|terminat|stopping|nan|minimum|"
-    r"resum|continuing|diverged|FloatingPoint"
+_SIGNS = (
+    *("overflow", "skip", "not update", "not correct", "terminat", "stopping", "nan"),
+    *("minimum", "resum", "continuing", "diverged", "floatingpoint"),
 )
+_HALF_SIGNS = ("16", "v100", "t4", "scaler")
 _COMPILED = tuple((k, re.compile(p.replace("(N)", f"({NUMBER})"))) for k, p in PATTERNS)
 _HALF = re.compile(
     r"(?i)\bfp16\b|\bfloat16\b|\bV100\b|\bT4\b|GTX ?16\d\d|loss_scaler|GradScaler"
@@ -67,7 +68,8 @@ def find_event(line: str) -> tuple[str, float | None, float | None] | None:
         >>> find_event("step 10 loss 2.5") is None
         True
     """
-    if not _SIGNS.search(line):
+    small = line.lower()
+    if not any(sign in small for sign in _SIGNS):
         return None
     for kind, pattern in _COMPILED:
         if found := pattern.search(line):
@@ -84,4 +86,5 @@ def speaks_of_half(line: str) -> bool:
         >>> speaks_of_half("[loss_scaler.py:183] OVERFLOW!"), speaks_of_half("bf16")
         (True, False)
     """
-    return bool(_HALF.search(line))
+    small = line.lower()
+    return any(sign in small for sign in _HALF_SIGNS) and bool(_HALF.search(line))

@@ -1,7 +1,7 @@
 """The many names of a few quantities, and what a name says about a column."""
 
 import re
-from functools import cache
+from functools import lru_cache
 
 COLUMNS: dict[str, str] = {
     "step": "step steps global_step num_updates iter iters iteration it itr itn itn. "
@@ -49,7 +49,7 @@ _RL = re.compile(
 )
 
 
-@cache
+@lru_cache(maxsize=4096)
 def column_of(name: str) -> str:
     """The column that a name in a log stands for; ``""`` if it is of no interest.
 

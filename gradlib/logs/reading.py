@@ -1,4 +1,8 @@
-"""Read the log of any training program."""
+"""Read the log of any training program, line by line.
+
+Longer than other files, because it is one decision: which of the ways to read a line is
+tried first, and what the lines before it have said about it.
+"""
 
 import bisect
 import copy
@@ -29,6 +33,9 @@ LONG = 1 << 16
 PATIENCE = 6
 """Lines without a row after which the header of a table is forgotten; between two
 rows of Ultralytics are three lines of validation."""
+
+PLANS = 1_000
+"""Kinds of dictionaries that are remembered; programs write ten, garbage any number."""
 
 _Columns = dict[str, float]
 
@@ -117,7 +124,6 @@ class Reader:
     def __init__(self, source: str = "text") -> None:
         self._source = source
         self._tables: dict[str, Table] = {}
-        self._table: Table | None = None
         self._grammar: Grammar | None = None
         self._number = 0
         self._clock = -1
@@ -189,7 +195,6 @@ class Reader:
 
     def _add(self, table: Table, columns: _Columns, step: int) -> None:
         table.add(columns, self._number, step)
-        self._table = table
         if step >= 0:
             self._clock = step
 
@@ -241,6 +246,8 @@ class Reader:
             plan = ("", tuple(named), list(named.values()))
         else:
             plan = (self._format_of(keys), tuple(named), list(named.values()))
+        if len(self._plans) >= PLANS:
+            self._plans.clear()
         self._plans[keys] = plan
         return plan
 
@@ -260,7 +267,7 @@ class Reader:
         }
         fraction = (
             values[keys.index("global_step/max_steps")]
-            if ("global_step/max_steps" in keys)
+            if "global_step/max_steps" in keys
             else ""
         )
         step = str(fraction).split("/")[0]
@@ -289,7 +296,7 @@ class Reader:
 
     def _dictionary(self, text: str) -> bool:
         if self._block is not None:
-            return self._block_row(text)
+            return self._block_row(text, self._block)
         if text in ("{", "[{"):
             self._block, self._block_line = {}, self._number
             return True
@@ -306,20 +313,19 @@ class Reader:
         found = [self._record(part) for part in _OBJECT.findall(content)]
         return any(found)
 
-    def _block_row(self, text: str) -> bool:
-        assert self._block is not None
+    def _block_row(self, text: str, block: _Columns) -> bool:
         if text == "{" or text.endswith((": {", ": [", "[{")):
             self._block, self._block_line = {}, self._number
             return True
         if text[0] == "}":
-            block, self._block = self._block, {} if text.endswith("{") else None
+            self._block = {} if text.endswith("{") else None
             number, self._number = self._number, self._block_line
             self._found(block, -1, self._format_of(tuple(block)))
             self._number = self._block_line = number
             return True
         pair = _KEY.match(text)
         if pair:
-            self._block[pair[1]] = to_number(pair[2])
+            block[pair[1]] = to_number(pair[2])
             return True
         if text[0] in "\"'" or text[0] in "[]":
             return True

@@ -1,6 +1,7 @@
 """The curves of a log, with its events and its first bad step."""
 
 import math
+from array import array
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -63,8 +64,6 @@ def log_figure(log: Log, report: Report | None = None) -> Figure:
 def _scale(evidence: TrainingLog) -> list[Curve]:
     if not evidence.scales:
         return []
-    from array import array
-
     steps, values = zip(*evidence.scales, strict=True)
     return [Curve("loss scale", array("q", steps), array("d", values))]
 

@@ -294,6 +294,7 @@ TABLE: dict[str, Entry] = {
         clip=Kind(st.sampled_from([None, 1.0, normalize_]), (0.0, -1.0, "norm")),
         scheduler=Kind(st.none(), (7, "step")),
         max_steps=Kind(st.integers(1, 3), count(1, 3).or_none().bad),
+        seconds=positive(1e-3, 10),
         slow=20,
     ),
     "diagnosis.diagnose_history": entry(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from networks import relu_network as network
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.overrides import TorchFunctionMode

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from book import ROOT
-from stamp_repository import canonical, differing, stamp, text_files
+from stamp_repository import canonical, owner_and_name, stamp
 
 LEVELS = [
     {"errors", "checks", "hooks", "tables"},
@@ -131,10 +131,40 @@ def test_a_function_that_shares_its_name_with_a_folder_stays_a_function() -> Non
     assert said.stdout.split() == ["True"] * 3
 
 
+def text_files(root: Path) -> list[Path]:
+    """Files that git tracks or would, without binary ones."""
+    command = ["git", "grep", "-lzI", "--untracked", "-e", ""]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True).stdout
+    return [root / name for name in listed.decode().split("\0") if name]
+
+
+def owners(text: str, name: str) -> set[str]:
+    """Owners in all addresses of a repository or of its pages in a text."""
+    repository = rf"github(?:\.com|usercontent\.com)?/([\w.-]+)/{name}(?![\w-])"
+    pages = rf"([\w.-]+)\.github\.io/{name}(?![\w-])"
+    return {*re.findall(repository, text), *re.findall(pages, text)}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://github.com/else/book",
+        "git+https://github.com/else/book.git",
+        "https://raw.githubusercontent.com/else/book/main/x.png",
+        "https://colab.research.google.com/github/else/book/blob/main/x.ipynb",
+        "https://else.github.io/book/intro.html",
+    ],
+)
+def test_every_kind_of_address_is_seen(address: str) -> None:
+    assert owners(f"see <{address}>", "book") == {"else"}
+    assert owners(f"see <{address}>", "boo") == set()
+
+
 def test_one_repository_address() -> None:
-    assert differing(ROOT) == []
-    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
     owner, name = canonical(ROOT)
+    for path in text_files(ROOT):
+        assert owners(path.read_text("utf8"), name) <= {owner}, path
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
     pages = f"https://{owner}.github.io/{name}/"
     assert config["html"]["baseurl"] == pages
     assert config["sphinx"]["config"]["ogp_site_url"] == pages
@@ -147,21 +177,21 @@ def test_stamp_moves_every_copy(tmp_path: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    _, name = canonical(ROOT)
     assert stamp(tmp_path, "somebody", "gradients") > 5
     assert canonical(tmp_path) == ("somebody", "gradients")
-    assert differing(tmp_path) == []
-    owner, name = canonical(ROOT)
+    config = (tmp_path / "_config.yml").read_text("utf8")
+    assert "notfound_urls_prefix: /gradients/" in config
     for path in text_files(tmp_path):
-        if path.name not in {"test_repository.py", "stamp_repository.py"}:
-            assert f"{owner}/{name}" not in path.read_text("utf8"), path
+        text = path.read_text("utf8")
+        assert owners(text, name) == set(), path
+        assert owners(text, "gradients") <= {"somebody"}, path
 
 
-def test_a_wrong_copy_is_found(tmp_path: Path) -> None:
-    shutil.copyfile(ROOT / "_config.yml", tmp_path / "_config.yml")
-    _, name = canonical(ROOT)
-    (tmp_path / "page.md").write_text(f"https://github.com/else/{name}\n")
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    assert differing(tmp_path) == [f"page.md:1: github.com/else/{name}"]
+@pytest.mark.parametrize("address", ["owner", "a/b/c", "own er/name", "-x/name", ""])
+def test_a_wrong_address_is_refused(address: str) -> None:
+    with pytest.raises(SystemExit, match="expected owner/name, got"):
+        owner_and_name(address)
 
 
 def test_constraints_name_no_address_and_fit_the_lower_bounds() -> None:

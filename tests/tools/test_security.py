@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from audit import verdict
 from book import ROOT, read_notebook
 from IPython.core.inputtransformer2 import TransformerManager
 from notebooks import each_notebook
@@ -201,19 +200,3 @@ def test_chapters_hold_no_secret_and_no_path(path: Path) -> None:
 )
 def test_secrets_are_found(text: str) -> None:
     assert len(secrets(text)) == 1
-
-
-def dependency(name: str, **more: object) -> dict[str, object]:
-    return {"name": name, "version": "1.0", "vulns": [], **more}
-
-
-def test_the_audit_tells_vulnerable_from_unknown() -> None:
-    broken = dependency("b", vulns=[{"id": "CVE-1", "fix_versions": ["1.1"]}])
-    unknown = {"name": "c", "skip_reason": "Dependency not found"}
-    assert verdict([dependency("a")]) == (0, "1 versions looked up")
-    code, said = verdict([dependency("a"), broken, unknown])
-    assert code == 1
-    assert "b 1.0: CVE-1, fixed in 1.1" in said
-    code, said = verdict([dependency("a"), unknown])
-    assert code == 2
-    assert "1 of 2 versions could not be looked up (c...)" in said

@@ -61,6 +61,16 @@ def test_the_root_leads_to_the_book(connection: http.client.HTTPConnection) -> N
     assert (answer.status, answer.getheader("Location")) == (302, PREFIX)
 
 
+def test_a_head_is_answered_without_the_page(
+    connection: http.client.HTTPConnection,
+) -> None:
+    for method in ("HEAD", "GET"):
+        connection.request(method, PREFIX)
+        answer = connection.getresponse()
+        assert answer.getheader("Content-Type") == "text/html"
+        assert bool(answer.read()) == (method == "GET")
+
+
 def test_a_changed_page_is_sent_anew(
     connection: http.client.HTTPConnection, site: Path
 ) -> None:

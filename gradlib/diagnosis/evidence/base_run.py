@@ -15,8 +15,10 @@ from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import values_of
 
+# Shares of the run at which an update is traced.
 LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
-BASE_SECONDS = 2.5
+# So many losses in a row that are not finite: it does not come back.
+DEAD_END = 3
 DETACHED = "does not require grad"
 ONE_VALUE = "more than 1 value per channel"
 
@@ -62,15 +64,14 @@ class BaseRun:
         ]
         return self.traces[max(finite, default=min(self.traces))]
 
-    @property
-    def broken_at(self) -> int | None:
-        """First step whose loss is not finite."""
-        bad = (s for s, loss in enumerate(self.losses) if not math.isfinite(loss))
-        return next(bad, None)
 
+def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
+    """Run the training and observe it; the caller restores the state.
 
-def run_base(setup: TrainingSetup) -> BaseRun:
-    """Run the training and observe it; the caller restores the state."""
+    Args:
+        setup: The training.
+        seconds: Processor time after which the run ends early.
+    """
     base = BaseRun()
     names = dict(setup.model.named_parameters())
     start = {name: p.detach().clone() for name, p in names.items()}
@@ -88,7 +89,7 @@ def run_base(setup: TrainingSetup) -> BaseRun:
         for step in range(setup.steps):
             if not _observed_update(setup, base, step, step in looks):
                 break
-            base.cut_short = time.process_time() - clock > BASE_SECONDS
+            base.cut_short = time.process_time() - clock > seconds
             if base.cut_short or _dead_end(base):
                 break
     base.moved = {name: _distance(p, start[name]) for name, p in names.items()}
@@ -158,7 +159,9 @@ def _record(
 
 
 def _dead_end(base: BaseRun) -> bool:
-    return len(base.losses) >= 3 and not any(map(math.isfinite, base.losses[-3:]))
+    return len(base.losses) >= DEAD_END and not any(
+        map(math.isfinite, base.losses[-DEAD_END:])
+    )
 
 
 def _distance(now: Tensor, start: Tensor) -> float:

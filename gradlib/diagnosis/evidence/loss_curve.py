@@ -5,8 +5,46 @@ import statistics
 from dataclasses import dataclass
 from itertools import pairwise
 
+# Smallest unit of a loss: below it, a difference of losses is rounding.
 TINY = 1e-12
-SPIKE = 5.0
+# Parts of a run, as divisors of its length: long enough to average over batches, short
+# enough that the level does not change inside.
+START_PART = 12
+END_PART = 5
+BEST_PART = 8
+# One in so many of the lowest and of the highest losses is left out of a level.
+TRIMMED_PART = 5
+# Rise above start and naive loss, in units of the scale: a stalled run stays below
+# 0.3, one that explodes goes beyond 3.
+EXPLODED_RISE = 1.0
+# The same in units of the noise: loud batches alone jump two or three times as far.
+EXPLODED_NOISE = 6.0
+# Fall in units of the start: stalled runs stay below 0.02, learning begins at 0.1.
+SMALLEST_FALL = 0.04
+# The same in units of the noise, and the fall that is believed whatever the noise.
+FALL_IN_NOISE = 2.0
+SURE_FALL = 0.5
+# A loss so many times its start is a spike, and so many of them in the second half are
+# no accident: outliers in the data spike once or twice. The third highest loss of the
+# healthy is at most 1.7 times the start, that of the erratic 3.6 to 200.
+SPIKE = 2.5
+SPIKES = 3
+# A start below this share of the naive loss is that of a model trained before; it is
+# well if it stays below the second share, and rises by less than the third.
+PRETRAINED_START = 0.8
+PRETRAINED_END = 0.9
+PRETRAINED_RISE = 0.25
+# A fall to a seventh of the start counts although a constant would be better still,
+# if that is near: large outputs shrink first.
+DEEP_FALL = 0.85
+DEEP_FALL_SCORE = 6.0
+# Share of the naive loss below which a constant output is beaten: a constant that is
+# still being found ends at 1.00 to 1.05.
+BEATEN = 0.97
+# A run that once got below the first share of the naive loss, and ends below the
+# second, lost again what it had learned.
+ONCE_BEATEN = 0.85
+LOST_AGAIN = 1.3
 
 
 @dataclass(frozen=True)
@@ -32,19 +70,21 @@ class LossCurve:
             median(list(self.untrained_losses))
         ):
             return median(list(self.untrained_losses))
-        return self._level(0, max(2, len(self.losses) // 12))
+        return self._level(0, max(2, len(self.losses) // START_PART))
 
     @property
     def end(self) -> float:
         """Loss of the last updates; infinite if it is not a number any more."""
         if not self.finite or not self.losses or not math.isfinite(self.losses[-1]):
             return math.inf
-        return self._level(len(self.losses) - max(4, len(self.losses) // 5), None)
+        return self._level(
+            len(self.losses) - max(4, len(self.losses) // END_PART), None
+        )
 
     @property
     def best(self) -> float:
         """Lowest level over an eighth of the run."""
-        width = max(3, len(self.losses) // 8)
+        width = max(3, len(self.losses) // BEST_PART)
         starts = range(0, max(1, len(self.losses) - width + 1), width)
         levels = [self._level(i, i + width) for i in starts]
         return min((m for m in levels if math.isfinite(m)), default=math.inf)
@@ -94,7 +134,8 @@ class LossCurve:
 
     def _jump(self, values: list[float]) -> float:
         jumps = [abs(b - a) for a, b in pairwise(values)]
-        return median(jumps) / math.sqrt(max(4, len(self.losses) // 5)) / self.scale
+        width = max(4, len(self.losses) // END_PART)
+        return median(jumps) / math.sqrt(width) / self.scale
 
     @property
     def score(self) -> float:
@@ -114,12 +155,14 @@ class LossCurve:
         if not math.isfinite(self.end):
             return True
         rise = self.end - max(self.start, self.reference)
-        return rise > max(1.0 * self.scale, 6 * self.noise * self.scale)
+        return rise > max(EXPLODED_RISE, EXPLODED_NOISE * self.noise) * self.scale
 
     @property
     def flat(self) -> bool:
         """Finite, and hardly lower than at the start."""
-        return not self.exploded and self.fall < max(0.04, min(0.5, 2 * self.noise))
+        return not self.exploded and self.fall < max(
+            SMALLEST_FALL, min(SURE_FALL, FALL_IN_NOISE * self.noise)
+        )
 
     @property
     def erratic(self) -> bool:
@@ -127,7 +170,7 @@ class LossCurve:
         if self.naive is None:
             return False
         limit = SPIKE * max(self.start, self.naive)
-        return sum(x > limit for x in self.losses[len(self.losses) // 2 :]) >= 3
+        return sum(x > limit for x in self.losses[len(self.losses) // 2 :]) >= SPIKES
 
     @property
     def learns(self) -> bool:
@@ -135,30 +178,31 @@ class LossCurve:
         if (
             not self.exploded
             and self.naive is not None
-            and self.start < 0.8 * self.naive
+            and self.start < PRETRAINED_START * self.naive
         ):
             rise = self.end - self.start
-            return self.end < 0.9 * self.naive and rise < 0.25 * self.naive
+            below = self.end < PRETRAINED_END * self.naive
+            return below and rise < PRETRAINED_RISE * self.naive
         if self.exploded or self.flat or self.erratic:
             return False
         if self.naive is None:
             return True
-        if self.fall > 0.85 and self.score < 6:
+        if self.fall > DEEP_FALL and self.score < DEEP_FALL_SCORE:
             return True
-        return self.score < 0.97 or self.relapsed
+        return self.score < BEATEN or self.relapsed
 
     @property
     def relapsed(self) -> bool:
         """Beat the constant output on the way, and lost that again."""
-        if self.naive is None or self.exploded or not 0.97 <= self.score < 1.3:
+        if self.naive is None or self.exploded or not BEATEN <= self.score < LOST_AGAIN:
             return False
-        return self.best < 0.85 * self.naive
+        return self.best < ONCE_BEATEN * self.naive
 
 
 def central(values: list[float]) -> float:
     """Mean of the finite values without the lowest and the highest fifth."""
     finite = sorted(value for value in values if math.isfinite(value))
-    cut = len(finite) // 5
+    cut = len(finite) // TRIMMED_PART
     kept = finite[cut : len(finite) - cut]
     return sum(kept) / len(kept) if kept else math.nan
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+# Nodes that are read: a recurrent network of 500 steps has some 10,000.
 MOST_NODES = 100_000
+# Changes of shape between two softmaxes: a handful at most.
+MOST_PASSED = 10
 PASSED: tuple[str, ...] = (
     "View",
     "Reshape",
@@ -86,7 +89,7 @@ def short_name(node: Any) -> str:
 def _enters(node: Any) -> str:
     """Name of the operation whose result enters a node, shape changes left out."""
     current = node
-    for _ in range(10):
+    for _ in range(MOST_PASSED):
         nodes = [following for following, _ in current.next_functions if following]
         if not nodes:
             return ""

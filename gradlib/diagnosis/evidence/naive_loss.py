@@ -12,8 +12,19 @@ from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.hooks import Hooks
 
+# Batches that the constant is fitted on: at least a few, until there are so many
+# samples, at most a hundred; the Newton step needs fewer.
+FEWEST_BATCHES = 4
 ENOUGH_SAMPLES = 64
+MOST_BATCHES = 100
+NEWTON_BATCHES = 8
+# Gradient descent: so many steps of this size go from 0 to the logits of a rare class.
 DESCENT_STEPS = 24
+DESCENT_RATE = 0.3
+# Probabilities sum to 1 within half precision; other outputs are further away.
+SUM_OF_ONE = 1e-3
+# Curvature below which a loss counts as straight: rounding is 1e-7, squares are 1.
+STRAIGHT = 1e-9
 KNOWN_LOSSES = ("Nll", "MseLoss", "SmoothL1", "HuberLoss", "BinaryCrossEntropy")
 
 
@@ -50,9 +61,9 @@ def _in_range(value: Tensor, out: Tensor) -> Tensor:
     for dim in {1, y.ndim - 1} if y.ndim > 1 else set():
         if y.shape[dim] < 2:
             continue
-        if bool(((y.exp().sum(dim) - 1).abs() < 1e-3).all()):
+        if bool(((y.exp().sum(dim) - 1).abs() < SUM_OF_ONE).all()):
             return value.log_softmax(dim - 1)
-        if bool((y >= 0).all()) and bool(((y.sum(dim) - 1).abs() < 1e-3).all()):
+        if bool((y >= 0).all()) and bool(((y.sum(dim) - 1).abs() < SUM_OF_ONE).all()):
             return value.softmax(dim - 1)
     inside = bool((y >= 0).all()) and bool((y <= 1).all())
     return value.sigmoid() if inside and bool((y > 0).any()) else value
@@ -83,7 +94,9 @@ def _some(setup: TrainingSetup) -> list[int]:
     chosen: list[int] = []
     count = 0
     for index, batch in enumerate(setup.batches):
-        if len(chosen) >= 4 and (count >= ENOUGH_SAMPLES or len(chosen) >= 100):
+        if len(chosen) >= FEWEST_BATCHES and (
+            count >= ENOUGH_SAMPLES or len(chosen) >= MOST_BATCHES
+        ):
             break
         if all(bool(t.isfinite().all()) for t in tensors(batch)):
             chosen.append(index)
@@ -100,13 +113,13 @@ def _fitted(
     values = list(constant.values.values())
     if not values:
         return None
-    _newton(setup, chosen[:8], values)
+    _newton(setup, chosen[:NEWTON_BATCHES], values)
     found.append(_evaluate(setup, chosen))
     if not found[1] <= found[0]:
         with torch.no_grad():
             for value in values:
                 value.zero_()
-    descent = torch.optim.Adam(values, lr=0.3)
+    descent = torch.optim.Adam(values, lr=DESCENT_RATE)
     for step in range(DESCENT_STEPS):
         descent.zero_grad()
         setup.compute(setup.batch(chosen[step % len(chosen)])).backward()  # type: ignore[no-untyped-call]
@@ -132,6 +145,6 @@ def _newton(setup: TrainingSetup, chosen: list[int], values: list[Tensor]) -> No
         slopes.append([torch.zeros(()) if v.grad is None else v.grad for v in values])
     for value, at_zero, at_one in zip(values, *slopes, strict=True):
         curvature = at_one - at_zero
-        bent = curvature > 1e-9 * (1 + at_zero.abs())
+        bent = curvature > STRAIGHT * (1 + at_zero.abs())
         step = torch.where(bent, -at_zero / torch.where(bent, curvature, 1.0), 0.0)
         value.data.copy_(step.expand_as(value))

@@ -12,6 +12,7 @@ from gradlib.diagnosis.nested import tensors
 from gradlib.hooks import Hooks
 
 SQUASHING = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "hardtanh": (-1.0, 1.0)}
+# Share of the range next to a limit that counts as flat: there a slope is below 4 %.
 FLAT = 0.01
 RECTIFYING = {"relu", "relu_", "relu6"}
 HALF = torch.float16

@@ -5,6 +5,7 @@ import math
 from torch import nn
 
 from gradlib.diagnosis.evidence.feature_scale import off_scale
+from gradlib.diagnosis.evidence.loss_curve import BEATEN
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import (
@@ -17,8 +18,12 @@ from gradlib.diagnosis.treatments import (
     slower,
 )
 
+# A change helps if the score falls by so much, and by so many times its noise.
 ENOUGH = 0.1
-BEATEN = 0.97
+ENOUGH_IN_NOISE = 3.0
+# Share of silent or flat units at which another activation is tried.
+SOME_DEAD = 0.5
+# Confidence of a guess.
 GUESS = 0.5
 
 
@@ -32,7 +37,9 @@ def best_change(examination: Examination) -> Finding | None:
         if treated.exploded or not math.isfinite(treated.end):
             continue
         gain = examination.curve.score - treated.score
-        if treated.score < BEATEN and gain > max(ENOUGH, 3 * treated.noise):
+        if treated.score < BEATEN and gain > max(
+            ENOUGH, ENOUGH_IN_NOISE * treated.noise
+        ):
             helped.append((treated.score, cause, layer, name))
     if not helped:
         return _unexplained(examination)
@@ -43,6 +50,7 @@ def best_change(examination: Examination) -> Finding | None:
         f"No single change cures; of those tried, {name} helps most.",
         examination.compared(name),
         GUESS,
+        conclusive=False,
     )
 
 
@@ -57,7 +65,7 @@ def _changes(examination: Examination) -> list[tuple[str, str, str, Treatment]]:
         )
     used = examination.base.first.activations
     rectifier = next((a.layer for a in used if "relu" in a.function), None)
-    if rectifier is not None and any(a.share > 0.5 for a in used):
+    if rectifier is not None and any(a.share > SOME_DEAD for a in used):
         changes.append(("dead_relu", rectifier, "leaky ReLU", leaky))
     cells = [
         n
@@ -89,4 +97,5 @@ def _unexplained(examination: Examination) -> Finding | None:
         f"{' in ' + born if born else ''}, and no change that was tried prevents it.",
         {"step": origin.step},
         GUESS - 0.1,
+        conclusive=False,
     )

@@ -7,16 +7,24 @@ from typing import Any
 from torch import Tensor
 
 from gradlib.diagnosis.evidence.feature_scale import off_scale
+from gradlib.diagnosis.evidence.loss_curve import TINY
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import tensors
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.treatments import both, new_tensor, reinitialized, scaled
 
-LARGE = 4.0
-SMALL = 0.02
-MOST_ROWS = 20_000
+# Other batches tried beside the one that gives NaN, and the share of them that must be
+# fine: with broken weights none is, with a broken batch nearly all are.
+OTHER_BATCHES = 12
+MOSTLY_FINE = 0.6
+# Fewest batches among which some can be called outlying.
+FEWEST_BATCHES = 8
+# Peak of a batch over the usual one: heavy tails reach 90, wrong units begin at 8,000,
+# and fill values (1e20, -9999 beside fractions) go beyond FILL.
 FAR = 1000.0
 FILL = 1e6
+# Outliers are few: batches of two kinds come half and half.
+OUTLYING_SHARE = 0.2
 
 
 def broken_values(examination: Examination) -> Finding | None:
@@ -49,9 +57,9 @@ def impossible_samples(examination: Examination) -> Finding | None:
     here = origin.step % len(batches)
     if any(_loss_in(examination, world, here) for world in worlds):
         return None
-    others = [i for i in range(len(batches)) if i != here][:12]
+    others = [i for i in range(len(batches)) if i != here][:OTHER_BATCHES]
     fine = sum(_loss_in(examination, worlds[1], i) for i in others)
-    if fine < 0.6 * len(others) or not others:
+    if fine < MOSTLY_FINE * len(others) or not others:
         return None
     return Finding(
         "bad_data",
@@ -79,16 +87,16 @@ def outlying_samples(examination: Examination) -> Finding | None:
     Values a million times the usual ones (fill values) need no cure as evidence.
     """
     batches = examination.setup.batches
-    if len(batches) < 8:
+    if len(batches) < FEWEST_BATCHES:
         return None
     peaks = [
         max((float(t.abs().max()) for t in _floats(b)), default=0.0) for b in batches
     ]
     usual = sorted(peaks)[len(peaks) // 2]
-    far = [i for i, peak in enumerate(peaks) if peak > FAR * max(usual, 1e-12)]
-    if not far or len(far) > 0.2 * len(batches):
+    far = [i for i, peak in enumerate(peaks) if peak > FAR * max(usual, TINY)]
+    if not far or len(far) > OUTLYING_SHARE * len(batches):
         return None
-    filled = min(peaks[i] for i in far) > FILL * max(usual, 1e-12)
+    filled = min(peaks[i] for i in far) > FILL * max(usual, TINY)
     if not (examination.is_ill or filled):
         return None
     kept = [b for i, b in enumerate(batches) if i not in far]

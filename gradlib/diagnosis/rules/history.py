@@ -8,13 +8,36 @@ from gradlib.diagnosis.evidence.loss_curve import LossCurve, median
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.history import History
 
+# Gradient, update or output below which nothing moves.
 STILL = 1e-12
-FAINT = 1e-4
+# Gradient of the first layer over that of the last: deep ReLU networks have 0.01 to 1,
+# five sigmoids less than 1e-5.
+FADED = 1e-4
+FEWEST_LAYERS = 3
+# Usual update over the weights it changes: 1e-3 to 1e-2, above 0.3 where it diverges.
 LARGE_UPDATE = 0.1
+# Gradient norm over the usual one, or over the first: an explosion.
 JUMP = 100.0
+# Share of zeros in an output: a sparse layer has up to 0.9, a dead one 1.
 ALL_ZERO = 0.995
+# Distance of the mean square from 1 (tanh), or from the mean (sigmoid, whose range is
+# half as wide, so a quarter of it): 0 at the limits; a tanh in its middle has 0.4.
 AT_THE_LIMIT = 0.04
+# What rounding adds to a mean square of 1.
+ROUNDING = 1e-6
+# A mean as close to zero: a normalized output, whose mean square is 1 as well.
+CENTERED = 0.05
+# Standard deviation over that of the first layer's output: 1 to 3 where it is kept.
 WIDE_OUTPUT = 30.0
+# Summed gradients: while the loss stays below this many times its start, the norm rises
+# at so many steps, to this many times its start, at this share of steps, by no more
+# than this factor at once. Noise rises at half the steps.
+NOT_RISING = 1.1
+NEAR_THE_TOP = 0.9
+SHORTEST_CLIMB = 5
+CLIMBED = 4.0
+CLIMBING_SHARE = 0.85
+STEEPEST = 3.0
 
 HistoryRule = Callable[[History, LossCurve], Finding | None]
 
@@ -74,16 +97,19 @@ def kept_gradients(history: History, curve: LossCurve) -> Finding | None:
     start = next(iter(by_step.values()))
     rise = []
     for step, norm in zip(steps, norms, strict=True):
-        if not (by_step.get(step, math.inf) <= 1.1 * start and math.isfinite(norm)):
+        if not (
+            by_step.get(step, math.inf) <= NOT_RISING * start and math.isfinite(norm)
+        ):
             break
         rise.append(norm)
-    near = 0.9 * max(rise, default=0.0)
+    near = NEAR_THE_TOP * max(rise, default=0.0)
     top = next((i for i, norm in enumerate(rise) if norm >= near), 0)
     climb = list(pairwise(rise[: top + 1]))
-    if len(climb) < 5 or not rise[top] > 4 * rise[0]:
+    if len(climb) < SHORTEST_CLIMB or not rise[top] > CLIMBED * rise[0]:
         return None
     up = sum(b > a for a, b in climb)
-    if up < 0.85 * len(climb) or max(b / max(a, STILL) for a, b in climb) > 3:
+    steepest = max(b / max(a, STILL) for a, b in climb)
+    if up < CLIMBING_SHARE * len(climb) or steepest > STEEPEST:
         return None
     return Finding(
         "missing_zero_grad",
@@ -117,10 +143,10 @@ def wide_outputs(history: History, curve: LossCurve) -> Finding | None:
 def fading_layers(history: History, curve: LossCurve) -> Finding | None:
     """The first layers' gradients are a tiny part of the last ones'."""
     layers = {n: median(v) for n, v in history.layers("gradient_norm").items()}
-    if not curve.flat or len(layers) < 3:
+    if not curve.flat or len(layers) < FEWEST_LAYERS:
         return None
     first, last = next(iter(layers)), next(reversed(layers))
-    if not 0 < layers[first] < FAINT * layers[last]:
+    if not 0 < layers[first] < FADED * layers[last]:
         return None
     return Finding(
         "vanishing",
@@ -159,10 +185,10 @@ def layers_at_their_limits(history: History, curve: LossCurve) -> Finding | None
         square = [m * m + s * s for m, s in zip(mean, stds[name], strict=True)]
         tanh = all(abs(1 - q) < AT_THE_LIMIT for q in square)
         sigmoid = all(
-            abs(m - q) < AT_THE_LIMIT / 4 and q <= 1 + 1e-6
+            abs(m - q) < AT_THE_LIMIT / 4 and q <= 1 + ROUNDING
             for m, q in zip(mean, square, strict=True)
         )
-        normed = max(map(abs, mean)) < 0.05
+        normed = max(map(abs, mean)) < CENTERED
         if (tanh and not normed) or (sigmoid and max(zeros[name]) < ALL_ZERO):
             return Finding(
                 "saturated_activation",

@@ -1,7 +1,8 @@
 """Rules that read a training log: each sees one pattern, or stays silent.
 
 A log shows numbers and no model, so a rule gives every cause that fits the pattern,
-the likeliest first, and the test that tells them apart.
+the likeliest first, and the test that tells them apart. They are all in one file: they
+share their thresholds, and a log that one of them explains must not alarm the others.
 """
 
 import math
@@ -405,6 +406,33 @@ def nothing_to_learn(log: TrainingLog) -> Sign | None:
     )
 
 
+def constant_norm(log: TrainingLog) -> Sign | None:
+    """A loss of exactly 0 with the same norm to the last digit at every record."""
+    loss, norm = log.loss, log.norm
+    if log.is_reinforcement or loss is None or norm is None or len(norm) < 2:
+        return None
+    value = norm.values[0]
+    if any(loss.values) or not value or len(set(norm.values)) > 1:
+        return None
+    if not math.isfinite(value):
+        return None
+    return Sign(
+        BROKEN,
+        f"The loss is exactly 0 and the gradient norm {value:.8g} to the last digit in "
+        f"all {len(norm)} records, whatever the batch: these are no gradients of data.",
+        (
+            ("fp16_overflow", 0.5),
+            ("software_version_bug", 0.45),
+            ("labels_masked", 0.4),
+        ),
+        norm.steps[0],
+        norm.name,
+        {"gradient norm": value, "records": len(norm)},
+        "Run ten steps on one GPU without DeepSpeed in float32: another norm means "
+        "half precision or a library, the same one means the labels.",
+    )
+
+
 def scale_collapse(log: TrainingLog) -> Sign | None:
     """The loss scale falls below 1, or halves again and again in mid-run."""
     scales = log.scales
@@ -667,17 +695,25 @@ def _surge(curve: Curve) -> int | None:
 
 
 def _exploded(log: TrainingLog, curve: Curve, step: int, told: str) -> Sign:
-    rate = log.rate
-    known = f" at a learning rate of {rate.largest:.3g}" if rate and rate.finite else ""
+    rate = _rate_at(log, step)
+    known = "" if rate is None else f", at a learning rate of {rate:.3g}"
     return Sign(
         BROKEN,
-        f"{curve.name} {told}{known}; {log.at(step)} is the first record of it.",
+        f"{curve.name} {told}; {log.at(step)} is the first record of it{known}.",
         (("lr_too_high", 0.7), ("warmup_missing", 0.45), ("bad_data", 0.4)),
         step,
         curve.name,
         {"start": curve.start, "largest": curve.largest, "end": curve.end},
         TENTH,
     )
+
+
+def _rate_at(log: TrainingLog, step: int) -> float | None:
+    """The learning rate that was printed last, at a step."""
+    if log.rate is None:
+        return None
+    place = bisect_right(log.rate.steps, step)
+    return log.rate.values[place - 1] if place else None
 
 
 def perplexity_rise(log: TrainingLog) -> Sign | None:
@@ -810,7 +846,9 @@ def _is_at(value: float, level: float) -> bool:
 def no_update(log: TrainingLog) -> Sign | None:
     """The loss is the same to the last digit, so no parameter moved."""
     loss = log.loss
-    if loss is None or loss.name in log.log.running or log.is_reinforcement:
+    if loss is None or log.is_reinforcement:
+        return None
+    if loss.name in log.log.running and log.log.unit != "epoch":
         return None
     values = loss.values
     last = values[-1]
@@ -1082,6 +1120,7 @@ LOG_RULES: tuple[LogRule, ...] = (
     first_nonfinite,
     hidden_nan,
     nothing_to_learn,
+    constant_norm,
     scale_collapse,
     scaler_searching,
     overflow_and_rise,

@@ -12,7 +12,19 @@ from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.diagnosis.treatments import LAYERS, Treatment, merged, normalized, skipping
 
 DEPTH_LAYERS = (*LAYERS, nn.Bilinear)
+# Samples a batch at which statistics mean nothing, and at which they do.
+LONELY = 2
+ENOUGH = 32
+# Layers in a row: up to 7 train without normalization, 12 and more do not.
 DEEP = 8
+# A network with a norm for every third layer is normalized.
+LAYERS_PER_NORM = 3
+# Blocks that skip connections can be put around.
+FEWEST_BLOCKS = 4
+# Last output over the first, in rms: the healthy keep it within 6, others reach 1e5.
+GROWING = 30.0
+# Calls of a sigmoid or tanh: one is an output, two are the hidden layers' own problem.
+SQUASHED = 1
 
 
 def lonely_batch_norm(examination: Examination) -> Finding | None:
@@ -32,9 +44,9 @@ def lonely_batch_norm(examination: Examination) -> Finding | None:
             {"smallest batch": min(sizes), "batches": len(sizes)},
             0.97,
         )
-    if not norms or size > 2:
+    if not norms or size > LONELY:
         return None
-    if not examination.cures("batches of 32", merged(32)):
+    if not examination.cures("batches of 32", merged(ENOUGH)):
         return None
     return Finding(
         "batchnorm_misuse",
@@ -84,11 +96,11 @@ def plain_depth(examination: Examination) -> Finding | None:
     model = examination.setup.model
     depth = sum(isinstance(m, DEPTH_LAYERS) for m in model.modules())
     normed = sum("norm" in type(m).__name__.lower() for m in model.modules())
-    if not examination.is_ill or depth < DEEP or normed >= depth // 3:
+    if not examination.is_ill or depth < DEEP or normed >= depth // LAYERS_PER_NORM:
         return None
     blocks = _blocks(model)
     trials: dict[str, Treatment] = {"normalized layers": normalized}
-    if len(blocks) >= 4:
+    if len(blocks) >= FEWEST_BLOCKS:
         trials["normalized layers and skip connections"] = skipping(blocks)
     if _squashing(examination):
         return None
@@ -100,7 +112,7 @@ def plain_depth(examination: Examination) -> Finding | None:
     sizes = [s.rms for n, s in examination.base.first.layers.items() if n]
     spreads = [s.spread for n, s in examination.base.first.layers.items() if n]
     names = [n for n, m in model.named_modules() if isinstance(m, DEPTH_LAYERS)]
-    growing = len(sizes) > 1 and sizes[-1] > 30 * sizes[0]
+    growing = len(sizes) > 1 and sizes[-1] > GROWING * sizes[0]
     inner = names[1:-1]
     return Finding(
         "deep_no_skip_or_norm",
@@ -130,4 +142,4 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 def _squashing(examination: Examination) -> bool:
     used = [a.function for a in examination.base.first.activations]
-    return sum(f in ("sigmoid", "tanh") for f in used) > 1
+    return sum(f in ("sigmoid", "tanh") for f in used) > SQUASHED

@@ -2,11 +2,12 @@
 
 import math
 
-from gradlib.diagnosis.examination import Examination
+import torch
+
+from gradlib.diagnosis.examination import EXPLODED, Examination
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.treatments import in_float32
 
-EXPLODED = 1e6
 REMEDIES = {
     "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
     "F.log_softmax or cross entropy on logits.",
@@ -64,7 +65,7 @@ def half_overflow(examination: Examination) -> Finding | None:
         "The training fails in float16 and runs in float32.",
         {
             "largest value in float16": half.get(layer, math.inf),
-            "limit": 65504.0,
+            "limit": torch.finfo(torch.float16).max,
             **examination.compared("float32"),
         },
         0.95,

@@ -14,7 +14,29 @@ from gradlib.diagnosis.treatments import (
     warmed,
 )
 
-FAINT = 1e-4
+# Loss of a batch over that of its half: 0.8 to 1.05 for a mean, 2 for a sum.
+DOUBLES = 1.5
+# Fewest samples that can be halved.
+FEWEST_SAMPLES = 4
+# Usual settings end here: eps=1e-8 (1e-6 for half precision), betas=(0.9, 0.999)
+# (from 0.9 on for images, language and RL), momentum 0.9 to 0.95.
+USUAL_EPS = 1e-6
+USUAL_BETA1 = 0.95
+USUAL_BETA2 = 0.9
+USUAL_MOMENTUM = 0.95
+# An eps above it cannot be too small.
+LARGE_EPS = 1e-5
+# Root mean square gradient of the quietest step: a solved problem goes down to 1e-7,
+# one that stalls to 2e-4.
+FAINT = 3e-5
+# A larger eps is the cause only if a smaller rate does not do twice as well.
+TWICE_AS_WELL = 0.5
+# Largest relative move of a parameter over the run: 0 to 1e-5 where the rate is far too
+# small, 0.05 and more where something is learned.
+HARDLY_MOVED = 0.01
+# Share of the run that a warm-up takes, and its fewest steps.
+WARM_UP = 0.6
+SHORTEST_WARM_UP = 4
 
 
 def summed_loss(examination: Examination) -> Finding | None:
@@ -22,7 +44,7 @@ def summed_loss(examination: Examination) -> Finding | None:
     if not examination.is_ill or examination.setup.step is not None:
         return None
     ratio = _doubling(examination)
-    if not ratio > 1.6:
+    if not ratio > DOUBLES:
         return None
     batch = examination.setup.batches[0]
     terms = {
@@ -47,7 +69,7 @@ def _doubling(examination: Examination) -> float:
     """Loss of a batch over the mean loss of its two halves, without training."""
     batch = examination.setup.batch(0)
     size = samples(batch)
-    if size < 4:
+    if size < FEWEST_SAMPLES:
         return math.nan
     half = size // 2
 
@@ -83,13 +105,17 @@ def strange_option(examination: Examination) -> Finding | None:
             ("weight_decay", "weight_decay=0", optimizer_option(weight_decay=0.0))
         )
     eps = [float(g["eps"]) for g in groups if "eps" in g]
-    if eps and max(eps) > 1e-6:
+    if eps and max(eps) > USUAL_EPS:
         trials.append(("eps", "eps=1e-8", optimizer_option(eps=1e-8)))
-    if any(g["betas"][0] > 0.95 or g["betas"][1] < 0.9 for g in groups if "betas" in g):
+    if any(
+        g["betas"][0] > USUAL_BETA1 or g["betas"][1] < USUAL_BETA2
+        for g in groups
+        if "betas" in g
+    ):
         trials.append(
             ("betas", "betas=(0.9, 0.999)", optimizer_option(betas=(0.9, 0.999)))
         )
-    if any(float(g.get("momentum") or 0) > 0.95 for g in groups):
+    if any(float(g.get("momentum") or 0) > USUAL_MOMENTUM for g in groups):
         trials.append(("momentum", "momentum=0.9", optimizer_option(momentum=0.9)))
     for name, label, treatment in trials:
         if examination.cures(label, treatment):
@@ -110,14 +136,20 @@ def small_epsilon(examination: Examination) -> Finding | None:
     """A larger epsilon of Adam cures where gradients are close to zero."""
     groups = examination.setup.optimizer.param_groups
     eps = [float(g["eps"]) for g in groups if "eps" in g]
-    if not examination.is_ill or not eps or max(eps) > 1e-5 or "betas" not in groups[0]:
+    if (
+        not examination.is_ill
+        or not eps
+        or max(eps) > LARGE_EPS
+        or "betas" not in groups[0]
+    ):
         return None
     typical = _faintest(examination)
     label = "eps=1e-4"
     if not typical < FAINT or not examination.cures(label, optimizer_option(eps=1e-4)):
         return None
     gentle = examination.run_under("a learning rate 10 times smaller", slower(10.0))
-    if gentle.end < 0.5 * examination.run_under(label, optimizer_option(eps=1e-4)).end:
+    treated = examination.run_under(label, optimizer_option(eps=1e-4))
+    if gentle.end < TWICE_AS_WELL * treated.end:
         return None
     return Finding(
         "optimizer_misconfigured",
@@ -147,7 +179,7 @@ def tiny_steps(examination: Examination) -> Finding | None:
     moved = [
         m for n, m in examination.base.moved.items() if n in examination.parameters
     ]
-    if not moved or max(moved) > 0.02:
+    if not moved or max(moved) > HARDLY_MOVED:
         return None
     for factor in (100.0, 1e4, 1e6):
         label = f"a learning rate {factor:g} times larger"
@@ -159,6 +191,7 @@ def tiny_steps(examination: Examination) -> Finding | None:
                 f"with {label} the training learns.",
                 {"largest relative move": max(moved), **examination.compared(label)},
                 0.8,
+                conclusive=False,
                 fix="Raise the learning rate (and check what the scheduler sets).",
             )
     return None
@@ -175,7 +208,7 @@ def missing_warmup(examination: Examination) -> Finding | None:
         return None
     label = "a warm-up"
     if not examination.cured_by_gentler(
-        label, warmed(max(4, int(0.6 * examination.setup.steps)))
+        label, warmed(max(SHORTEST_WARM_UP, int(WARM_UP * examination.setup.steps)))
     ):
         return None
     return Finding(
@@ -207,6 +240,7 @@ def fast_steps(examination: Examination) -> Finding | None:
                 f"With {label} the same training learns.",
                 {"largest learning rate": rate, **examination.compared(label)},
                 0.84 if factor < 100 else 0.8,
+                conclusive=False,
                 fix=f"Set lr={rate / factor:.2g} instead of {rate:.2g}; or look for "
                 "it with gradlib.lr_range_test.",
             )
@@ -219,5 +253,6 @@ def fast_steps(examination: Examination) -> Finding | None:
             "Without the scheduler the same training learns.",
             examination.compared("no scheduler"),
             0.75,
+            conclusive=False,
         )
     return None

@@ -6,7 +6,17 @@ from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import both, leaky, rectified, reinitialized
 
+# Share of units that are zero for a whole batch: a sparse layer has up to 0.66 at the
+# start and 0.84 later, one that died 1.
 DEAD = 0.9
+# Share of values on a flat end at the first step: the healthy have up to 0.32, a layer
+# with inputs or weights too wide 0.83 to 1.
+AT_ITS_ENDS = 0.6
+# Layers with weights that a gradient can vanish over.
+FEWEST_LAYERS = 3
+# First gradient over the largest: 1e-6 to 6e-5 where it vanishes. Of the healthy, a few
+# have 0.01 to 0.04 as well, so that a cure must decide.
+VANISHED = 0.05
 
 
 def dead_units(examination: Examination) -> Finding | None:
@@ -31,6 +41,7 @@ def dead_units(examination: Examination) -> Finding | None:
         f"zero for all samples of the {when} batch.",
         {"dead share": worst.share, **examination.compared("leaky ReLU")},
         (0.91 if cured else 0.7) if first else 0.85,
+        conclusive=bool(first) and cured,
     )
 
 
@@ -41,7 +52,7 @@ def flat_ends(examination: Examination) -> Finding | None:
     first = [
         a
         for a in examination.base.first.activations
-        if a.share >= 0.7 and "relu" not in a.function
+        if a.share >= AT_ITS_ENDS and "relu" not in a.function
     ]
     if not first:
         return None
@@ -65,12 +76,12 @@ def vanishing_signal(examination: Examination) -> Finding | None:
         for n, p in examination.parameters.items()
         if p.ndim > 1 and examination.base.norms[n]
     ]
-    if len(weights) < 3:
+    if len(weights) < FEWEST_LAYERS:
         return None
     first = examination.base.norms[weights[0]][0]
     last = max(examination.base.norms[n][0] for n in examination.parameters)
     ratio = first / last if last > 0 else math.nan
-    if not ratio < 0.05:
+    if not ratio < VANISHED:
         return None
     name = "He initialization"
     if not examination.cures(name, reinitialized(2**0.5)):

@@ -16,7 +16,7 @@ from gradlib.diagnosis.rules import (
     weights,
 )
 
-SURE = 0.86
+# Factor of every confidence where the update could only be watched.
 WATCHED_ONLY = 0.9
 
 
@@ -68,7 +68,12 @@ RULES: list[Rule] = [
 
 
 def ask_rules(examination: Examination) -> list[Finding]:
-    """Ask the rules in order until one is sure; sort what they said.
+    """Ask the rules in order until one is conclusive; sort what they said.
+
+    The order is the argument: what is read off the code and the data comes before what
+    a trial must show, and a special cure before one that helps with many causes (a
+    smaller learning rate). A conclusive finding keeps the rules after it from being
+    asked, and comes first; confidence sorts the others, and steers nothing.
 
     With ``step=`` the loss cannot be taken apart, so every confidence is lowered.
     """
@@ -79,10 +84,10 @@ def ask_rules(examination: Examination) -> list[Finding]:
         finding = rule.ask(examination)
         if finding is not None:
             findings.append(finding)
-            if finding.confidence >= SURE:
+            if finding.conclusive:
                 break
     if examination.setup.step is not None:
         findings = [
             replace(f, confidence=WATCHED_ONLY * f.confidence) for f in findings
         ]
-    return sorted(findings, key=lambda f: f.confidence, reverse=True)
+    return sorted(findings, key=lambda f: (f.conclusive, f.confidence), reverse=True)

@@ -10,6 +10,26 @@ from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import using
 
+# Share of steps on a stale gradient: who accumulates on purpose clears before the first
+# pass, so has none; who clears once an epoch, or never, has 0.98 or more.
+STALE_SHARE = 0.2
+# What is left of a gradient after the step: untouched it is 1, clipped 0.01 or less.
+LEFT_OVER = 0.98
+# Clipping is seen at so many steps, and this share of them: 0, or 0.69 and more.
+FEWEST_WATCHED = 3
+CLIPPED_STEPS = 2
+CLIPPED_SHARE = 0.05
+# Norm over the bound: clipped it is at most 1 by rounding, misplaced 2 and more.
+OVER_THE_BOUND = 1.05
+# Clipped, then divided by a loss scale: this share of steps has one norm, to within
+# this much, below this share of the bound. Norms that were not clipped have at most
+# 0.13 of the steps in such a band; clipped ones all, at the bound.
+ONE_NORM = 0.01
+ONE_NORM_SHARE = 0.6
+BELOW_THE_BOUND = 0.5
+# Relative change of the loss that another argmax makes: without effect it is 0.
+MATTERS = 1e-6
+
 
 def stale_gradients(examination: Examination) -> Finding | None:
     """Gradients of earlier steps are still there when new ones arrive."""
@@ -17,7 +37,7 @@ def stale_gradients(examination: Examination) -> Finding | None:
     if examination.setup.step is None or calls is None or not calls.at_step:
         return None
     share = (calls.stale + calls.empty) / len(calls.at_step)
-    if share < 0.2:
+    if share < STALE_SHARE:
         return None
     return Finding(
         "missing_zero_grad",
@@ -37,14 +57,18 @@ def stale_gradients(examination: Examination) -> Finding | None:
 def clip_without_effect(examination: Examination) -> Finding | None:
     """The optimizer does not use the clipped gradient."""
     calls, bound = examination.base.calls, examination.setup.clip
-    if examination.setup.step is None or calls is None or len(calls.at_step) < 3:
+    if (
+        examination.setup.step is None
+        or calls is None
+        or len(calls.at_step) < FEWEST_WATCHED
+    ):
         return None
     pairs = [
         (used, left)
         for used, left in calls.pairs
-        if math.isfinite(used) and left < 0.98 * used
+        if math.isfinite(used) and left < LEFT_OVER * used
     ]
-    if len(pairs) >= max(2, 0.05 * len(calls.at_step)):
+    if len(pairs) >= max(CLIPPED_STEPS, CLIPPED_SHARE * len(calls.at_step)):
         return _misplaced(
             f"After {len(pairs)} optimizer steps the gradient shrank: it was clipped "
             "when it had already been used.",
@@ -55,9 +79,11 @@ def clip_without_effect(examination: Examination) -> Finding | None:
     over = [
         used
         for used, peak in zip(calls.at_step, calls.largest, strict=False)
-        if math.isfinite(used) and used > 1.05 * bound and peak > 1.05 * bound
+        if math.isfinite(used)
+        and used > OVER_THE_BOUND * bound
+        and peak > OVER_THE_BOUND * bound
     ]
-    if len(over) >= max(2, 0.05 * len(calls.at_step)):
+    if len(over) >= max(CLIPPED_STEPS, CLIPPED_SHARE * len(calls.at_step)):
         return _misplaced(
             f"{len(over)} optimizer steps used a gradient longer than the clipping "
             f"bound of {bound:g}.",
@@ -65,8 +91,10 @@ def clip_without_effect(examination: Examination) -> Finding | None:
         )
     finite = [used for used in calls.at_step if math.isfinite(used) and used > 0]
     usual = median(finite)
-    same = [used for used in finite if abs(used - usual) < 0.01 * usual]
-    if len(same) > 0.6 * len(calls.at_step) and usual < 0.5 * bound:
+    same = [used for used in finite if abs(used - usual) < ONE_NORM * usual]
+    if len(same) > ONE_NORM_SHARE * len(calls.at_step) and (
+        usual < BELOW_THE_BOUND * bound
+    ):
         return _misplaced(
             f"The gradient that the optimizer used has the same norm {usual:.3g} at "
             f"{len(same)} steps, far below the bound of {bound:g}: it was scaled "
@@ -131,6 +159,7 @@ def orphans(examination: Examination) -> Finding | None:
         f"{', '.join(lost[:4])} get gradients, but no optimizer holds them.",
         evidence,
         0.92 if downstream or strangers else 0.6,
+        conclusive=bool(downstream or strangers),
         fix="Add the missing parameters as a group of the optimizer (or freeze them "
         "with requires_grad_(False) if that is meant).",
     )
@@ -230,7 +259,7 @@ def _matters(examination: Examination) -> bool:
         return False
     finally:
         examination.restore()
-    return math.isfinite(usual) and abs(usual - other) > 1e-6 * abs(usual)
+    return math.isfinite(usual) and abs(usual - other) > MATTERS * abs(usual)
 
 
 def _used(examination: Examination, name: str) -> bool:

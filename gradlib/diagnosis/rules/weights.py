@@ -17,9 +17,27 @@ from gradlib.diagnosis.treatments import (
 )
 from gradlib.initialization.weight_layers import fan_in
 
-REUSED = 8
+# Uses of one parameter in a loss: tied and siamese weights have 2 or 3, a recurrent
+# cell one a step, 10 to 120.
+REUSED = 6
+# Gain of a matrix, in units of 1 / sqrt(fan_in): layers of torch have 0.6 to 2.7, its
+# embeddings 4 to 6 (the root of their width), weights that are too wide 8 and more. So
+# do some of the healthy: a cure must decide.
 WIDE = 4.0
+# The same of a vector: scales of norms have 1, biases up to 12; too wide ones 40.
 WIDE_VECTOR = 20.0
+# First loss over the naive one: the healthy start at 1 to 2.5, or 5 at the worst;
+# networks whose weights are too wide at 60 to 40,000.
+BAD_START = 8.0
+# Standard deviation over mean magnitude: 0 for a vector that was filled, 0.8 to 1.7 for
+# one that was drawn.
+FILLED = 0.1
+# Largest output or gradient norm: above it the signal has grown over the sequence.
+HUGE = 1e3
+# Shortest sequence that a quarter of can be tried.
+LONG = 16
+# Recurrent weights with a gain above it may be merely too large.
+WIDE_AGAIN = 2.5
 
 
 def broken_weights(examination: Examination) -> Finding | None:
@@ -44,7 +62,7 @@ def wide_weights(examination: Examination) -> Finding | None:
     """Some weights start far above 1 / sqrt(fan_in), and shrinking them cures."""
     if (
         not examination.worth_a_look
-        and not examination.curve.start > 8 * examination.curve.reference
+        and not examination.curve.start > BAD_START * examination.curve.reference
     ):
         return None
     gains = {n: _gain(p) for n, p in examination.parameters.items()}
@@ -60,10 +78,11 @@ def wide_weights(examination: Examination) -> Finding | None:
     constant = [
         p
         for p in chosen
-        if float(p.detach().std()) < 0.1 * float(p.detach().abs().mean())
+        if float(p.detach().std()) < FILLED * float(p.detach().abs().mean())
     ]
     name = "smaller initial weights"
-    if not examination.cures(name, reinitialized(1.0, chosen)):
+    cured = examination.cures(name, reinitialized(1.0, chosen))
+    if not cured and not _begins_well(examination, name):
         name = "smaller initial values"
         if not constant or not examination.cures(name, filled(-4.0, constant)):
             return None
@@ -75,6 +94,14 @@ def wide_weights(examination: Examination) -> Finding | None:
         {"gain": wide[ranked[0]], **examination.compared(name)},
         0.9,
     )
+
+
+def _begins_well(examination: Examination, name: str) -> bool:
+    """Whether a bad start goes away under a treatment, and the end is no worse."""
+    curve = examination.curve
+    treated = examination.run_under(name, lambda setup: setup)
+    limit = BAD_START * abs(curve.reference)
+    return treated.losses[0] < limit < curve.start and treated.end < curve.end
 
 
 def recurrent_growth(examination: Examination) -> Finding | None:
@@ -99,13 +126,13 @@ def recurrent_growth(examination: Examination) -> Finding | None:
         default=0.0,
     )
     huge = (
-        not math.isfinite(outputs + peak) or max(peak, outputs) > 1e3 or curve.exploded
+        not math.isfinite(outputs + peak) or max(peak, outputs) > HUGE or curve.exploded
     )
     if not huge:
         return None
     first = tensors(examination.setup.batches[0])[0]
     trials = [("clipping at 1", clipped(1.0)), ("tanh instead of ReLU", bounded)]
-    if first.ndim > 1 and first.shape[1] >= 16:
+    if first.ndim > 1 and first.shape[1] >= LONG:
         trials.append(("a quarter of the sequence", shortened(0.25)))
     matrices = [p for n, p in reused.items() if "bias" not in n]
     trials.append(("recurrent weights halved", scaled(0.5, matrices)))
@@ -123,7 +150,8 @@ def recurrent_growth(examination: Examination) -> Finding | None:
             "largest output": outputs,
             **examination.compared(cure),
         },
-        0.9 if wide < 2.5 else 0.7,
+        0.9 if wide < WIDE_AGAIN else 0.7,
+        conclusive=wide < WIDE_AGAIN,
     )
 
 

@@ -209,3 +209,24 @@ def test_a_history_without_losses_is_refused() -> None:
         diagnose_history(history(gradient_norm=FALLING))
     with pytest.raises(TypeError, match=r"expected a gradlib\.History"):
         diagnose_history(FALLING)  # type: ignore[arg-type]
+
+
+def test_rules_on_logs_speak_of_histories_too():
+    same = diagnose_history(history(loss=[1.2345] * 6))
+    assert (same.verdict, same.cause, same.first_bad_step) == (
+        "broken",
+        "detached_graph",
+        0,
+    )
+    assert "norm of one parameter" in same.next_test
+    short = diagnose_history(history(loss=[2.5, 2.6]))
+    assert (short.verdict, short.cause) == ("unclear", "unknown")
+
+
+def test_what_rules_on_logs_add_is_told_after_the_rules_on_layers():
+    losses = [2.5] * 10 + [math.nan]
+    report = diagnose_history(history(loss=losses, gradient_norm=[1.0] * 11))
+    sure = [finding.confidence for finding in report.findings]
+    assert report.cause == "loss_numerics"
+    assert sure == sorted(sure, reverse=True)
+    assert "fp16_overflow" in {finding.cause for finding in report.findings[1:]}

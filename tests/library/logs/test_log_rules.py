@@ -70,6 +70,10 @@ PAIRS = {
         trainer([0.0] * 5, norms=[0.0] * 5),
         trainer([0.0, 0.0, 0.5, 0.4, 0.3], norms=[0.0, 0.0, 1.0, 1.0, 1.0]),
     ),
+    "constant_norm": (
+        trainer([0.0] * 3, norms=[1.7320508075688772] * 3),
+        trainer([0.0] * 3, norms=[1.7320508075688772, 0.5, 0.25]),
+    ),
     "scale_collapse": (
         SOUND + falling_scale(128.0, 5),
         SOUND + falling_scale(65536.0, 5),
@@ -206,6 +210,7 @@ def test_a_sign_is_whole(rule):
         ("first_nonfinite", "broken", "fp16_overflow", 21),
         ("hidden_nan", "broken", "fp16_overflow", 3),
         ("nothing_to_learn", "broken", "labels_masked", 1),
+        ("constant_norm", "broken", "fp16_overflow", 1),
         ("scale_collapse", "broken", "fp16_overflow", 21),
         ("overflow_and_rise", "broken", "lr_too_high", 7),
         ("explosion", "broken", "lr_too_high", 4),
@@ -319,3 +324,11 @@ def test_a_report_is_plain_text_plain_values_and_html():
 def test_a_restarted_log_names_the_step_that_it_shows():
     text = iterations(QUIET) + iterations([*QUIET[:5], NAN, NAN])
     assert diagnose_log(text).first_bad_step == 6
+
+
+def test_the_mean_of_an_epoch_may_repeat_only_where_nothing_is_updated():
+    epoch = "Epoch {0}/9\n50/50 [=====] - 1s - loss: {1:.4f} - acc: 0.5\n"
+    same = "".join(epoch.format(k, 5.7257) for k in range(1, 7))
+    assert diagnose_log(same).cause == "detached_graph"
+    falls = "".join(epoch.format(k, 5.7257 - 0.1 * k) for k in range(1, 7))
+    assert diagnose_log(falls).verdict == "healthy"
