@@ -16,9 +16,9 @@ reports as from CPython       64 of 64                0 of 64: no itertools.pair
                                                       no JSONDecoder.raw_decode; some
                                                       raw f-strings are syntax errors
 size, and as it travels       13.5 MB, 6.3 MB         6.1 MB, 1.8 MB
-start, imports (CPU time)     5.4 s, 0.5 s            over 8 s up to the first failure
+start, imports (CPU time)     5.4 s, 0.8 s            over 8 s up to the first failure
 5 MB of a Trainer's log       1.2 s (CPython 0.4 s)   -
-5 MB of plain lines           11 s (CPython 8 s)      -
+5 MB of plain lines           11 s (CPython 6 s)      -
 what the policy must allow    wasm-unsafe-eval        unsafe-eval
 ============================  ======================  ================================
 """
