@@ -1,12 +1,19 @@
-"""The outputs of chapters that ran: kept whole, or not at all.
+"""The outputs of chapters that ran: kept whole, or not at all, under a key.
+
+The folder of the cache is named by `execution_key`, a hash of everything outside a
+notebook that its outputs depend on; inside, a notebook is found by its code cells.
 
 ``jupyter_cache`` writes the record of a notebook before its outputs. A build that is
 killed between the two, or that meets a full disk, leaves a record without outputs.
 Here an entry counts only if its outputs can be read and belong to the notebook.
 """
 
+import hashlib
+import platform
+import re
 import shutil
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +28,32 @@ logger = logging.getLogger(__name__)
 
 # jupyter_cache raises RuntimeError where its database cannot be used
 UNUSABLE = (OSError, RuntimeError, SQLAlchemyError)
+
+
+ALSO_USED = ("torchvision", "ipython", "ipykernel", "matplotlib-inline")
+
+
+def execution_key(package: Path, versions: dict[str, str], seed: str) -> str:
+    """Hash of everything outside a notebook that its outputs depend on."""
+    digest = hashlib.sha256(repr((sorted(versions.items()), seed)).encode())
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(path.relative_to(package).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def installed_versions(package: str) -> dict[str, str]:
+    """Versions of Python, of what ``package`` needs, and of what shows figures."""
+    needs = [need for need in requires(package) or [] if "extra ==" not in need]
+    names = [re.split(r"[^\w.-]", need)[0] for need in needs]
+    found = {"python": platform.python_version()}
+    for name in (*names, *ALSO_USED):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
 
 
 class ChapterCache:

@@ -10,18 +10,14 @@ time with one thread each. MyST-NB then finds all of them in the cache. Their ke
 take no settings from the reader's home folder, and write nothing there.
 """
 
-import hashlib
 import os
-import platform
-import re
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
-from chapter_cache import ChapterCache
+from chapter_cache import ChapterCache, execution_key, installed_versions
 from finishing_order import priority
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from nbclient.exceptions import DeadKernelError
@@ -35,7 +31,6 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 PACKAGE = "gradlib"
-ALSO_USED = ("torchvision", "ipython", "ipykernel", "matplotlib-inline")
 GUARD = Path(__file__).with_name("chapter_guard.py")
 HOMES = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR")
 ONE_THREAD = dict.fromkeys(
@@ -49,29 +44,6 @@ class Chapter:
 
     name: str
     path: Path
-
-
-def execution_key(package: Path, versions: dict[str, str], seed: str) -> str:
-    """Hash of everything outside a notebook that its outputs depend on."""
-    digest = hashlib.sha256(repr((sorted(versions.items()), seed)).encode())
-    for path in sorted(package.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            digest.update(path.relative_to(package).as_posix().encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
-
-
-def installed_versions(package: str) -> dict[str, str]:
-    """Versions of Python, of what ``package`` needs, and of what shows figures."""
-    needs = [need for need in requires(package) or [] if "extra ==" not in need]
-    names = [re.split(r"[^\w.-]", need)[0] for need in needs]
-    found = {"python": platform.python_version()}
-    for name in (*names, *ALSO_USED):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
 
 
 def name_cache(app: Sphinx, config: Config) -> None:

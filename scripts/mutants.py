@@ -194,6 +194,13 @@ def start(mutant: Mutant, tests: list[str]) -> int:
     os._exit(pytest.main([*options, *tests]))
 
 
+def check_tests_pass(mutant: Mutant, tests: list[str]) -> None:
+    """Refuse tests that fail without a change: they would kill everything."""
+    same = Mutant(mutant.path, mutant.path.read_text("utf8"), "no change")
+    if os.waitpid(start(same, tests), 0)[1]:
+        raise SystemExit(f"expected tests that pass without a change: {tests}")
+
+
 def survivors(mutants: list[Mutant], tests: list[str], jobs: int) -> list[Mutant]:
     """The mutants that no test kills."""
     waiting, running, alive = list(mutants), {}, []
@@ -231,6 +238,7 @@ def main() -> int:
         if options.each and subject != "diagnosis":
             drawn = random.Random(0).sample(drawn, min(options.each, len(drawn)))
         print(f"{subject}: {len(drawn)} of {len(everything)}; survivors:", flush=True)
+        check_tests_pass(drawn[0], tests)
         alive = survivors(drawn, tests, options.jobs)
         killed = len(drawn) - len(alive)
         share = f"{100 * killed / len(drawn):.0f} %"

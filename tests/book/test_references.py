@@ -20,11 +20,7 @@ from readings import (
 BIBLIOGRAPHY = ROOT / "reference/references.bib"
 ENTRIES: dict[str, Entry] = dict(parse_file(BIBLIOGRAPHY).entries.items())
 WORKS = read_works(BIBLIOGRAPHY)
-CHAPTERS = {
-    "concepts", "causes", "clipping", "initialization", "activations",
-    "regularization", "schedulers", "mnist_case_study", "field_guide",
-    "article_review",
-}  # fmt: skip
+CHAPTERS = {Path(file).stem for file in chapter_files()}
 PAPER_HOSTS = (
     "arxiv.org", "doi.org", "openreview.net", "proceedings.mlr.press", "jmlr.org",
     "papers.nips.cc", "proceedings.neurips.cc", "papers.neurips.cc", "icml.cc",

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from small_book import SmallBook
 
+from chapter_cache import execution_key, installed_versions
 from chapter_execution import (
     chapters_at_once,
-    execution_key,
-    installed_versions,
 )
 from sphinx.errors import ExtensionError
 

@@ -194,6 +194,16 @@ def test_a_wrong_address_is_refused(address: str) -> None:
         owner_and_name(address)
 
 
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "CONTRIBUTING.md", "LICENSE-prose.md", "tests/book/article.md"],
+)
+def test_links_between_files_lead_somewhere(page: str) -> None:
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text("utf8")):
+        assert "://" in target or (path.parent / target).exists(), target
+
+
 def test_constraints_name_no_address_and_fit_the_lower_bounds() -> None:
     lines = (ROOT / "constraints.txt").read_text("utf8").splitlines()
     assert all(re.match(r"^[\w.-]+==[\w.]+( ; .+)?$", line) for line in lines)

@@ -9,8 +9,8 @@ from book import ROOT
 from markdown_text import anchor
 from notebooks import headings
 
-COVERAGE = ROOT / "tests" / "coverage.md"
-PAGE = COVERAGE.read_text("utf8")
+ANSWERS = ROOT / "tests" / "book" / "article.md"
+PAGE = ANSWERS.read_text("utf8")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#\s]+)(?:#([^)\s]+))?\)")
 ROWS = [
     *("1", "1, title", "2.1", "2.2", *(f"2.3 ({k})" for k in range(1, 6))),
@@ -48,7 +48,7 @@ def test_every_row_names_a_place(row: tuple[str, str, str]) -> None:
     ("name", "file", "target"), PLACES, ids=lambda part: part.replace(" ", "_")
 )
 def test_the_place_exists(name: str, file: str, target: str) -> None:
-    path = (COVERAGE.parent / file).resolve()
+    path = (ANSWERS.parent / file).resolve()
     assert path.exists(), f"{file}: no such page"
     assert name in headings(path), f"{file}: no heading '{name}'"
     if target:
