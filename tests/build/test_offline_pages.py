@@ -6,13 +6,12 @@ from html import escape
 from pathlib import Path
 
 import pytest
-from sphinx.testing.util import SphinxTestApp
-
 from book import ROOT
 from content_security import protect, sha256
 from docstring_formulas import escape_docstring, escape_formulas
 from front_page import site_map
 from offline_pages import mathjax_files, mended
+from sphinx.testing.util import SphinxTestApp
 
 
 def repaired(html: str) -> str:
