@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys cell.metadata.lines_to_next_cell
+PYODIDE := 314.0.7
+RUNTIME := $(VENV)/share/pyodide
 UV := $(BIN)/uv pip install --python $(BIN)/python --constraint $(CONSTRAINTS)
 
 export OMP_NUM_THREADS := 1
@@ -17,7 +19,7 @@ PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test clinic strip site colab browser check lint audit fuzz mutants seeds bench links readme-figure pdf matrix serve clean
+.PHONY: book test clinic strip site colab browser runtime check lint audit fuzz mutants seeds bench links readme-figure pdf matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -43,7 +45,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 	$(STRIP) --verify chapters/*.ipynb
 
-check: browser lint test
+check: browser runtime lint test
 	rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	$(BIN)/python -m pytest tests/site -n 2
@@ -54,7 +56,7 @@ colab: $(INSTALLED)
 	$(BIN)/python -m pytest tests/colab -n 2
 
 # Opens every page of the built book in Chromium.
-site: browser book
+site: browser runtime book
 	$(BIN)/python -m pytest tests/site -n 2
 
 browser:
@@ -65,6 +67,24 @@ browser:
 	    echo "expected Chromium, found none: install the package chromium, or set CHROMIUM=" >&2; exit 1; \
 	  fi; \
 	fi
+
+# Brings what runs Python in a browser, for the page that reads logs: Pyodide, by npm.
+runtime: $(RUNTIME)/$(PYODIDE)
+
+$(RUNTIME)/$(PYODIDE): | $(INSTALLED)
+	@if ! command -v npm >/dev/null; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && apt-get install -y -qq npm; \
+	  else \
+	    echo "expected npm, found none: install Node.js with npm" >&2; exit 1; \
+	  fi; \
+	fi
+	rm -rf $(RUNTIME)
+	mkdir -p $(RUNTIME)
+	npm pack --silent --pack-destination $(RUNTIME) pyodide@$(PYODIDE)
+	tar -xzf $(RUNTIME)/pyodide-$(PYODIDE).tgz -C $(RUNTIME) --strip-components=1
+	rm $(RUNTIME)/pyodide-$(PYODIDE).tgz
+	touch $@
 
 # Runs chapters (all, or CHAPTERS="causes ...") under ten base seeds; prints how often
 # each claim held and its smallest margin, and keeps both in recorded/.

@@ -2,7 +2,8 @@
 
 A static host sends no headers of ours, so each page carries its policy. Scripts come
 from the book's own files; inline ones, of the theme and of interactive figures, are
-named by their hash. Styles may stand inline, for MathJax writes them.
+named by their hash. Styles may stand inline, for MathJax writes them. Only a page that
+says that it needs WebAssembly may compile it, in a worker that obeys the same policy.
 """
 
 import base64
@@ -17,6 +18,7 @@ from sphinx.application import Sphinx
 
 CHARSET = '<meta charset="utf-8" />'
 NAME = "Content-Security-Policy"
+NEEDS_WASM = 'data-needs="wasm"'
 PLACE = re.compile(
     rf'{re.escape(CHARSET)}(\s*<meta http-equiv="{NAME}" content="[^"]*" />)?'
 )
@@ -57,11 +59,13 @@ def inline_scripts(html: str) -> InlineScripts:
     return found
 
 
-def policy(scripts: set[str], handlers: set[str]) -> str:
+def policy(scripts: set[str], handlers: set[str], wasm: bool = False) -> str:
     """The strictest policy under which these inline scripts run."""
     allowed = ["'self'", *sorted(scripts)]
     if handlers:
         allowed += ["'unsafe-hashes'", *sorted(handlers)]
+    if wasm:
+        allowed.append("'wasm-unsafe-eval'")
     return "; ".join(
         [
             "default-src 'none'",
@@ -72,6 +76,7 @@ def policy(scripts: set[str], handlers: set[str]) -> str:
             "connect-src 'self'",
             "form-action 'self'",
             "base-uri 'none'",
+            *(["worker-src 'self' blob:"] if wasm else []),
         ]
     )
 
@@ -86,7 +91,8 @@ def protect(pages: dict[Path, str]) -> dict[Path, str]:
     handlers = {sha for page in found.values() for sha in page.handlers}
 
     def protected(path: Path, html: str) -> str:
-        content = escape(policy(found[path].scripts, handlers))
+        needed = policy(found[path].scripts, handlers, NEEDS_WASM in html)
+        content = escape(needed)
         meta = f'{CHARSET}\n    <meta http-equiv="{NAME}" content="{content}" />'
         return PLACE.sub(lambda _: meta, html, count=1)
 

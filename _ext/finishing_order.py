@@ -7,6 +7,7 @@ Several of them rewrite the same pages one after another. Each connects its part
 ORDER = (
     "dark_figures",
     "offline_pages",
+    "log_box",  # brings what its page loads
     "content_security",  # hashes the scripts of pages that no one changes after it
     "front_page",  # copies a page
     "chapter_execution",  # says where the book is

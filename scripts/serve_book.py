@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from book import PREFIX, SITE, NotReadyError
 
-COMPRESSED = {".css", ".html", ".js", ".json", ".svg", ".xml"}
+COMPRESSED = {".css", ".html", ".js", ".mjs", ".json", ".svg", ".xml"}
 
 
 def body(path: Path) -> bytes:

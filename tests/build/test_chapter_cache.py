@@ -1,17 +1,15 @@
 """An entry of the chapters' cache is whole, or it does not count."""
 
 import errno
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chapter_cache import ChapterCache
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook, output_from_msg
 from sphinx.errors import ExtensionError
 from sqlalchemy.exc import OperationalError
-
-from chapter_cache import ChapterCache
 
 CHAPTER = Path("chapters/one.ipynb")
 

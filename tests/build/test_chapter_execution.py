@@ -1,15 +1,13 @@
 """The book runs what has changed, all of it, and nothing else."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from small_book import SmallBook
-
 from chapter_cache import execution_key, installed_versions
 from chapter_execution import (
     chapters_at_once,
 )
+from small_book import SmallBook
 from sphinx.errors import ExtensionError
 
 

@@ -2,14 +2,11 @@
 
 import io
 import re
-import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
-
 from dark_figures import STYLESHEET, turn
 
 from gradlib.plotting.style import INK, LIGHT_MARK, PALETTE, PAPER, STYLE

@@ -1,6 +1,5 @@
 """What can go wrong around a build does not spoil the book, and is told."""
 
-from book import ROOT
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from book import ROOT
 from small_book import SmallBook, ended
 
 WAIT_FOR_GO = """\

@@ -1,8 +1,5 @@
 """Links from a chapter's imports to the library's page, in a small book."""
 
-import sys
-from book import ROOT
-
 import nbformat
 from sphinx.testing.util import SphinxTestApp
 

@@ -6,13 +6,12 @@ from html import escape
 from pathlib import Path
 
 import pytest
-from sphinx.testing.util import SphinxTestApp
-
 from book import ROOT
 from content_security import protect, sha256
 from docstring_formulas import escape_docstring, escape_formulas
 from front_page import site_map
 from offline_pages import mathjax_files, mended
+from sphinx.testing.util import SphinxTestApp
 
 
 def repaired(html: str) -> str:
@@ -119,6 +118,16 @@ def test_policy_names_each_inline_script(tmp_path: Path) -> None:
         assert g in html, "previews of a search hold the handlers of other pages"
         assert html.count("Content-Security-Policy") == 1
     assert protect(protected) == protected
+
+
+def test_only_a_page_that_says_so_may_compile_webassembly(tmp_path: Path) -> None:
+    head = '<head><meta charset="utf-8" />'
+    one, two = tmp_path / "one.html", tmp_path / "two.html"
+    protected = protect({one: f'{head}<div data-needs="wasm">', two: head})
+    for told in (escape("'wasm-unsafe-eval'"), escape("worker-src 'self' blob:")):
+        assert told in protected[one]
+        assert told not in protected[two]
+    assert escape("'unsafe-eval'") not in protected[one]
 
 
 def test_site_map_escapes_addresses() -> None:

@@ -1,13 +1,11 @@
 """Builds in one folder take turns, and know when the last one did not finish."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import one_build
 import pytest
 from filelock import FileLock
-
-import one_build
 
 
 @pytest.fixture

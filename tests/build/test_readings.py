@@ -1,17 +1,12 @@
 """The readings page holds every work, in order, with links back to the chapters."""
 
-from book import ROOT, chapter_files
 import json
 import re
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
-from sphinx.application import Sphinx
-from sphinx.errors import ExtensionError
-from sphinx.util.docutils import docutils_namespace
-
+from book import ROOT, chapter_files
 from readings import (
     LEVELS,
     MARKER,
@@ -21,6 +16,9 @@ from readings import (
     read_works,
     render,
 )
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import docutils_namespace
 
 ENTRY = """@article{KEY,
   author = {First, Anna and van Second, Bo and {The Third Group}},

@@ -1,17 +1,15 @@
 """Records of long commands become tables, and say when they are out of date."""
 
-from book import ROOT, chapter_files, code_hash
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pytest
-from sphinx.errors import ExtensionError
-
 import recorded_tables
+from book import ROOT, chapter_files, code_hash
 from recording import record
+from sphinx.errors import ExtensionError
 
 PAGES = sorted((ROOT / "reference").glob("*.md"))
 RECORDS = sorted((ROOT / "recorded").glob("*.json"))
