@@ -1,12 +1,12 @@
 """Look into saved weights: which tensors are broken, which stand out by scale."""
 
 import math
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 from statistics import median
 from typing import Any
 
@@ -170,7 +170,7 @@ def _saved(path: Path) -> Iterator[tuple[str, Tensor]]:
         content = torch.load(
             path, map_location="cpu", weights_only=True, mmap=_zip(path)
         )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path}: expected tensors and plain values written by torch.save, got "

@@ -96,7 +96,7 @@ class Changed(SourceFileLoader):
         self.mutant = mutant
 
     def get_code(self, fullname: str) -> CodeType:
-        return compile(self.mutant.source, self.path, "exec")
+        return self.source_to_code(self.mutant.source, self.path)
 
 
 class Finder(MetaPathFinder):
@@ -139,7 +139,7 @@ def small_changes(path: Path) -> Iterator[Mutant]:
 
 def is_code(source: str) -> bool:
     try:
-        compile(source, "mutant", "exec")
+        ast.parse(source)
     except SyntaxError:
         return False
     return True

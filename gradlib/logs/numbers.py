@@ -41,7 +41,8 @@ def find_pairs(text: str, blank: bool = False) -> list[tuple[str, str, str]]:
 
 
 _WORD = r"[A-Za-z_][\w/.@\-]{0,79}"
-_NAME = rf"(?<![\w/.@\-(])({_WORD}(?: {_WORD}){{0,3}})"
+_NO_NUMBER = r"(?!(?i:nan|inf(?:inity)?)(?!\w))"
+_NAME = rf"(?<![\w/.@\-(])({_WORD}(?: {_NO_NUMBER}{_WORD}){{0,3}})"
 _VALUE = rf"(?:(?<==)\[)?[\"'(]{{0,2}}({NUMBER})(?:\s{{0,3}}\(({NUMBER})\))?"
 _SIGNED = re.compile(
     rf"{_NAME}[\"']?(?:[ \t]{{0,4}}[:=]| is(?= ))[ \t]{{0,16}}{_VALUE}"

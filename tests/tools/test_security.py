@@ -47,6 +47,8 @@ def imported(node: ast.AST) -> set[str]:
     if isinstance(node, ast.Import):
         return {alias.name.partition(".")[0] for alias in node.names}
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        if all(alias.name.endswith("Error") for alias in node.names):
+            return set()  # an exception runs nothing
         return {node.module.partition(".")[0]}
     return set()
 

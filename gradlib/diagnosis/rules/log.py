@@ -121,7 +121,7 @@ SCALE_LEVEL = 1024.0
 """Loss scale above which a search that goes on has room left."""
 
 HALVINGS = 3
-"""Halvings in a row, without a doubling between, that are a collapse in mid-run."""
+"""Scales in a row, each half of the one before, that are a collapse in mid-run."""
 
 SKIPPED = 0.2
 """Share of skipped updates; a scaler that holds its level skips 0.001."""
@@ -531,7 +531,7 @@ def scaler_searching(log: TrainingLog) -> Sign | None:
             assures=True,
         )
     top, least = run[0][1], min(value for _, value in scales)
-    if top < SCALE_START and len(run) > HALVINGS:
+    if top < SCALE_START and scale_collapse(log) is not None:
         return None
     if top >= SCALE_START and least >= SCALE_LEVEL:
         return Sign(

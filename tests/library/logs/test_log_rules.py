@@ -332,3 +332,15 @@ def test_the_mean_of_an_epoch_may_repeat_only_where_nothing_is_updated():
     assert diagnose_log(same).cause == "detached_graph"
     falls = "".join(epoch.format(k, 5.7257 - 0.1 * k) for k in range(1, 7))
     assert diagnose_log(falls).verdict == "healthy"
+
+
+def test_nan_between_blanks_is_a_number_and_no_part_of_a_name() -> None:
+    sound = "".join(f"step {k} loss {2.5 - 0.01 * k:.2f} lr 0.1\n" for k in range(7))
+    report = diagnose_log(sound + "step 7 loss nan lr 0.1\nstep 8 loss nan lr 0.1\n")
+    assert (report.verdict, report.first_bad_step) == ("broken", 7)
+
+
+def test_a_long_fall_of_the_scale_from_a_middle_level_is_not_called_healthy() -> None:
+    report = diagnose_log(SOUND + falling_scale(16384.0, 13))
+    assert report.verdict in {"broken", "unclear"}
+    assert "16384" in str(report)
