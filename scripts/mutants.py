@@ -61,7 +61,10 @@ SUBJECTS = {
         ["gradlib/measure"],
         ["tests/library/measure", "tests/library/test_clip.py"],
     ),
-    "history": (["gradlib/history.py"], ["tests/library/test_history.py"]),
+    "history": (
+        ["gradlib/history.py"],
+        ["tests/library/test_history.py", "tests/library/logs/test_log_history.py"],
+    ),
     "monitor": (["gradlib/monitor.py"], ["tests/library/test_monitor.py"]),
     "diagnosis": (
         ["gradlib/diagnosis"],
@@ -133,16 +136,16 @@ def small_changes(path: Path) -> Iterator[Mutant]:
         )
         for occurrence in range(count):
             after = mutate_code(before, operator, occurrence)
-            if after is not None and is_code(after):
+            if after is not None and differs(before, after):
                 yield Mutant(path, after, difference(before, after))
 
 
-def is_code(source: str) -> bool:
+def differs(before: str, after: str) -> bool:
+    """Whether a text is Python that does something else: 1e38 + 1 is 1e38."""
     try:
-        ast.parse(source)
+        return ast.dump(ast.parse(after)) != ast.dump(ast.parse(before))
     except SyntaxError:
         return False
-    return True
 
 
 def moved_thresholds(path: Path) -> Iterator[Mutant]:

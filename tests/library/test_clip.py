@@ -662,3 +662,20 @@ def test_a_norm_and_a_function_clip_alike(size):
 def test_what_cannot_clip_is_refused(clip):
     with pytest.raises(TypeError, match="clip: expected a norm"):
         as_clipper(clip)
+
+
+def test_adaptive_clipping_keeps_numbers_and_vectors_apart():
+    sizes = ((), (3,), (2, 2), (), (4,))
+    together = [torch.nn.Parameter(torch.full(size, 2.0)) for size in sizes]
+    alone = copy.deepcopy(together)
+    for k, (p, q) in enumerate(zip(together, alone, strict=True)):
+        p.grad, q.grad = torch.full_like(p, k + 1.0), torch.full_like(q, k + 1.0)
+        clip_adaptive_([q], clipping=0.1)
+    clip_adaptive_(together, clipping=0.1)
+    for p, q in zip(together, alone, strict=True):
+        assert_close(p.grad, q.grad)
+
+
+def test_defaults_are_those_of_the_papers():
+    assert (AutoClip().percentile, ZClip().z_threshold) == (10, 2.5)
+    assert (ZClip().decay, ZClip().warmup) == (0.97, 25)

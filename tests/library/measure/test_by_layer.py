@@ -27,6 +27,7 @@ from gradlib.measure import (
     update_norms,
     update_ratios,
 )
+from gradlib.measure.tensors import on_one_device
 
 SIZES = st.floats(-1e3, 1e3).map(lambda x: 0.0 if abs(x) < 1e-3 else x)
 VECTORS = arrays(np.float64, 5, elements=SIZES)
@@ -265,3 +266,30 @@ def test_messages(
 ) -> None:
     with pytest.raises(error, match=message):
         call(network())
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (3, 3)), ((3, 3), (2, 3))])
+def test_a_snapshot_of_another_shape_is_refused(shapes):
+    model = nn.Linear(1, 1, bias=False)
+    model.weight = nn.Parameter(torch.zeros(shapes[0]))
+    with pytest.raises(ValueError, match="before: expected shape"):
+        update_norms(model, {"weight": torch.zeros(shapes[1])})
+
+
+class Distant:
+    """Stands for a tensor on one of several devices."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def get_device(self):
+        return self.device
+
+    def to(self, device):
+        return Distant(device)
+
+
+@pytest.mark.parametrize("devices", [[0], [0, 0], [0, 1], [1, 0, 2]])
+def test_tensors_come_to_the_device_of_the_first(devices):
+    near = on_one_device([Distant(device) for device in devices])
+    assert [t.device for t in near] == [devices[0]] * len(devices)

@@ -291,3 +291,11 @@ def test_messages(
 ) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_as_many_singular_values_as_there_are():
+    x = torch.tensor([1.0, 2.0, 3.0])
+    found = jacobian_singular_values(lambda x: x**2, x, k=3)
+    torch.testing.assert_close(found, torch.tensor([6.0, 4.0, 2.0]))
+    with pytest.raises(ValueError, match="k: expected at most 3 singular values"):
+        jacobian_singular_values(lambda x: x**2, x, k=4)
