@@ -240,3 +240,15 @@ def test_an_empty_history_says_so():
 def test_table_needs_two_rows():
     with pytest.raises(ValueError, match="rows: expected a whole number >= 2, got 1"):
         rows(1.0).table(rows=1)
+
+
+@pytest.mark.parametrize("other", ["gradlib.History/0", "gradlib.History/2", "", None])
+def test_files_of_another_format_are_refused(tmp_path, other):
+    path = tmp_path / "run.json"
+    history = History()
+    history.append(0, loss=1.0)
+    history.save(path)
+    content = json.loads(path.read_text("utf8")) | {"format": other}
+    path.write_text(json.dumps(content), "utf8")
+    with pytest.raises(ValueError, match="written by History.save"):
+        History.load(path)
