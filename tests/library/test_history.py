@@ -250,5 +250,5 @@ def test_files_of_another_format_are_refused(tmp_path, other):
     history.save(path)
     content = json.loads(path.read_text("utf8")) | {"format": other}
     path.write_text(json.dumps(content), "utf8")
-    with pytest.raises(ValueError, match="written by History.save"):
+    with pytest.raises(ValueError, match=r"written by History\.save"):
         History.load(path)
