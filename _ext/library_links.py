@@ -8,8 +8,8 @@ nothing shows to the eye, and its reader of notebook cells makes Sphinx warn.
 """
 
 import ast
-import sys
 from importlib import import_module
+from types import ModuleType
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -21,7 +21,7 @@ def imported(code: str) -> list[tuple[str, list[str]]]:
     Example:
         >>> imported("import math\\nfrom gradlib import fit, theory")
         ... # doctest: +NORMALIZE_WHITESPACE
-        [('fit', ['gradlib.training.fit', 'gradlib.fit']),
+        [('fit', ['gradlib.training.fit.fit', 'gradlib.training.fit', 'gradlib.fit']),
          ('theory', ['gradlib.theory'])]
         >>> imported("%matplotlib inline")
         []
@@ -43,7 +43,7 @@ def _places(module: str, name: str) -> list[str]:
     """Where an object is defined, and the packages above that may show it."""
     found = getattr(import_module(module), name, None)
     submodule = f"{module}.{name}"
-    if found is None or submodule in sys.modules:
+    if found is None or isinstance(found, ModuleType):
         return [submodule]
     home = getattr(found, "__module__", module).split(".")
     return [".".join([*home[:k], name]) for k in range(len(home), 0, -1)]

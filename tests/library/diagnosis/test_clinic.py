@@ -74,4 +74,12 @@ def test_another_seed_draws_another_case() -> None:
 
 
 def test_every_cause_has_a_case() -> None:
-    assert {load(path).CAUSE for path in PATHS} == set(CAUSES)
+    only_in_logs = {
+        "hardware_half_precision_bug",
+        "labels_masked",
+        "resume_state_lost",
+        "software_version_bug",
+        "zero_advantage",
+    }
+    causes = {load(path).CAUSE for path in PATHS}
+    assert causes == set(CAUSES) - only_in_logs
