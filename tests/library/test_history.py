@@ -252,3 +252,10 @@ def test_files_of_another_format_are_refused(tmp_path, other):
     path.write_text(json.dumps(content), "utf8")
     with pytest.raises(ValueError, match=r"written by History\.save"):
         History.load(path)
+
+
+def test_a_step_may_be_a_number_of_numpy():
+    history = History()
+    history.append(np.int64(0), loss=1.0)
+    history.append(np.int64(2), loss=0.5)
+    assert history["step"] == [0, 2]
