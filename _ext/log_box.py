@@ -30,7 +30,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-import lazy_loader
 from docutils import nodes
 from finishing_order import priority
 from sphinx.application import Sphinx
@@ -94,11 +93,10 @@ def box(files: str) -> str:
 
 def sources() -> Iterator[tuple[Path, str]]:
     """Pairs of a Python file that the box needs and its place in the archive."""
-    for module in (gradlib, lazy_loader):
-        folder = Path(str(module.__file__)).parent
-        for path in sorted(folder.rglob("*.py*")):
-            if path.suffix in (".py", ".pyi"):
-                yield path, f"{folder.name}/{path.relative_to(folder).as_posix()}"
+    folder = Path(str(gradlib.__file__)).parent
+    for path in sorted(folder.rglob("*.py*")):
+        if path.suffix in (".py", ".pyi"):
+            yield path, f"{folder.name}/{path.relative_to(folder).as_posix()}"
     yield FILES / "answer.py", "answer.py"
 
 

@@ -7,6 +7,6 @@ Names load on first use, and torch only with what needs it. Drawing lives in
 on request.
 """
 
-import lazy_loader
+from gradlib.face import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

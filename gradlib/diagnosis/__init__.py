@@ -5,6 +5,6 @@
 first use, so that records are judged without torch.
 """
 
-import lazy_loader
+from gradlib.face import attach_stub
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
