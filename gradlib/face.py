@@ -1,7 +1,7 @@
 """Names of a package that load on first use, as its type stub lists them (SPEC 1).
 
-Of our own, and not of lazy-loader: Colab installs gradlib without dependencies, and
-brings an older lazy-loader or none.
+Of our own, and not of lazy-loader: in Colab the chapters install gradlib without its
+dependencies, so that they change nothing there, and stand on torch and its like alone.
 """
 
 import ast
