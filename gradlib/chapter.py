@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -104,6 +104,7 @@ def claim(
     *,
     above: float = -math.inf,
     below: float = math.inf,
+    rival: Mapping[str, float] | None = None,
 ) -> None:
     """Assert that a measured value lies inside the bounds that the prose states.
 
@@ -113,17 +114,21 @@ def claim(
 
     Args:
         statement: What is claimed, as a short sentence.
-        value: The measured figure; NaN fails every claim.
+        value: The measured figure; NaN fails every claim. Infinity lies above any
+            lower bound, unless there is an upper one.
         above: Lower bound, exclusive.
         below: Upper bound, exclusive.
+        rival: What else might be true, with the figure that it gives: a constant
+            answer, the run without the treatment, another law. Each must lie outside
+            the bounds, or the claim would not tell the two apart. NaN lies outside.
 
     Raises:
-        AssertionError: the value lies outside the bounds.
+        AssertionError: the value lies outside the bounds, or a rival inside.
         ValueError: no bound was given, or the bounds leave nothing.
 
     Example:
-        >>> claim("the norm grows", 12.0, above=10)
-        holds: the norm grows (12, above 10)
+        >>> claim("the norm grows", 12.0, above=10, rival={"scale 1": 1.1})
+        holds: the norm grows (12, above 10; not scale 1: 1.1)
     """
     value, above, below = float(value), float(above), float(below)
     if not above < below or (above == -math.inf and below == math.inf):
@@ -131,12 +136,21 @@ def claim(
             f"claim: expected bounds with above < below, got above={above}, "
             f"below={below}. Give at least one of them."
         )
+    rivals = {name: float(figure) for name, figure in (rival or {}).items()}
+
+    def inside(figure: float) -> bool:
+        return above < figure and (figure < below or below == math.inf)
+
     bounds = [
         f"{word} {bound:.4g}"
         for word, bound in (("above", above), ("below", below))
         if math.isfinite(bound)
     ]
-    told = f"{statement} ({value:.4g}, {' and '.join(bounds)})"
+    beside = [f"not {name}: {figure:.4g}" for name, figure in rivals.items()]
+    told = "; ".join([f"{value:.4g}, {' and '.join(bounds)}", *beside])
+    told = f"{statement} ({told})"
+    alike = [name for name, figure in rivals.items() if inside(figure)]
+    holds = inside(value) and not alike
     log = os.environ.get("GRADLIB_CLAIMS")
     if log:
         record = {
@@ -144,10 +158,16 @@ def claim(
             "value": value,
             "above": above,
             "below": below,
-            "holds": above < value < below,
+            "rivals": rivals,
+            "holds": holds,
         }
         with Path(log).open("a", encoding="utf8") as file:
             file.write(json.dumps(record) + "\n")
-    if not above < value < below:
+    if alike:
+        raise AssertionError(
+            f"cannot be told from {', '.join(alike)}: {told}. "
+            "Narrow the bounds until the rival lies outside."
+        )
+    if not holds:
         raise AssertionError(f"does not hold: {told}")
     print(f"holds: {told}")

@@ -6,9 +6,9 @@
 Two chapters run at a time, unless ``--jobs`` says otherwise, with one thread each. The
 margin of a claim is its distance to the nearest bound: over half the width of a band,
 else over the size of the bound; below zero where the claim failed. Claims that are
-plain assertions have none. With ``--record``, the result is kept in
-``recorded/claims.json``, which a page of the book can show. The exit code is 1 if a
-chapter raised or a claim failed under any seed.
+plain assertions have none. Rivals are what the claim is told apart from. With
+``--record``, the result is kept in ``recorded/claims.json``, which a page of the book
+can show. The exit code is 1 if a chapter raised or a claim failed under any seed.
 """
 
 import argparse
@@ -43,6 +43,7 @@ class Outcome:
     claim: str
     holds: bool
     margin: float | None = None
+    rivals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ def run(name: str, seed: int) -> Run:
                 records = [json.loads(x) for x in log.read_text("utf8").splitlines()]
                 log.unlink()
             outcomes.extend(
-                Outcome(heading, r["claim"], r["holds"], margin(r)) for r in records
+                Outcome(heading, r["claim"], r["holds"], margin(r), tuple(r["rivals"]))
+                for r in records
             )
             raised = [out for out in cell.outputs if out.output_type == "error"]
             errors.extend(f"{heading}: {out.ename}: {out.evalue}" for out in raised)
@@ -133,7 +135,7 @@ def run(name: str, seed: int) -> Run:
 
 
 def summarize(runs: list[Run]) -> list[list[str]]:
-    """Section, claim, how often it held, smallest margin; in the chapter's order."""
+    """Section, claim, how often it held, smallest margin, rivals; as in the chapter."""
     found: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for outcome in (outcome for each in runs for outcome in each.outcomes):
         found[outcome.section, outcome.claim].append(outcome)
@@ -141,7 +143,9 @@ def summarize(runs: list[Run]) -> list[list[str]]:
     for (section, claim), outcomes in found.items():
         margins = [o.margin for o in outcomes if o.margin is not None]
         held = f"{sum(o.holds for o in outcomes)}/{len(outcomes)}"
-        rows.append([section, claim, held, written(min(margins, default=None))])
+        rivals = ", ".join(dict.fromkeys(r for o in outcomes for r in o.rivals))
+        least = written(min(margins, default=None))
+        rows.append([section, claim, held, least, rivals])
     return rows
 
 
@@ -160,8 +164,10 @@ def written(margin: float | None) -> str:
 def show(name: str, runs: list[Run], rows: list[list[str]]) -> None:
     seconds = [each.seconds for each in runs]
     print(f"\n{name}: {min(seconds):.0f} to {max(seconds):.0f} s a run")
-    for section, claim, held, least in rows:
+    for section, claim, held, least, rivals in rows:
         print(f"  {held:>8} {least:>12}  {claim}  [{section}]")
+        if rivals:
+            print(f"{'not ':>26}{rivals}")
     for each in runs:
         for error in each.errors:
             print(f"  seed {each.seed}: {error}")
@@ -201,7 +207,7 @@ def main() -> int:
                     RECORDS / "claims.json",
                     name,
                     f"make seeds CHAPTERS={name}",
-                    ["section", "claim", "held", "smallest margin"],
+                    ["section", "claim", "held", "smallest margin", "rivals"],
                     rows,
                     code_hash(chapter(name)),
                 )

@@ -1,4 +1,5 @@
 import json
+import math
 import random
 
 import numpy as np
@@ -43,6 +44,23 @@ def test_claim_fails_outside_its_bounds(value: float, bounds: dict[str, float]) 
         claim("it is so", value, **bounds)
 
 
+def test_a_broken_run_lies_above_every_bound() -> None:
+    claim("it explodes", math.inf, above=1.0)
+
+
+@pytest.mark.parametrize("rival", [1.5, 3.0, math.inf])
+def test_claim_fails_where_a_rival_passes(rival: float) -> None:
+    with pytest.raises(AssertionError, match="cannot be told from a constant: it is"):
+        claim("it is so", 2.0, above=1.0, rival={"a constant": rival, "none": 0.0})
+
+
+@pytest.mark.parametrize("rival", [1.0, 3.0, math.inf, -math.inf, math.nan])
+def test_claim_holds_where_its_rival_fails(rival: float, capsys) -> None:
+    claim("it is so", 2.0, above=1.0, below=3.0, rival={"a constant": rival})
+    told = f"holds: it is so (2, above 1 and below 3; not a constant: {rival:.4g})\n"
+    assert capsys.readouterr().out == told
+
+
 @pytest.mark.parametrize("bounds", [{}, {"above": 2.0, "below": 1.0}])
 def test_claim_needs_bounds(bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected bounds"):
@@ -52,12 +70,13 @@ def test_claim_needs_bounds(bounds: dict[str, float]) -> None:
 def test_claim_is_logged(tmp_path, monkeypatch, capsys) -> None:
     log = tmp_path / "claims.jsonl"
     monkeypatch.setenv("GRADLIB_CLAIMS", str(log))
-    claim("it grows", 3.0, above=1.0)
+    claim("it grows", 3.0, above=1.0, rival={"calm": 1.0})
     with pytest.raises(AssertionError):
         claim("it grows", 0.5, above=1.0)
     records = [json.loads(line) for line in log.read_text("utf8").splitlines()]
     assert [r["holds"] for r in records] == [True, False]
-    assert capsys.readouterr().out == "holds: it grows (3, above 1)\n"
+    assert [r["rivals"] for r in records] == [{"calm": 1.0}, {}]
+    assert capsys.readouterr().out == "holds: it grows (3, above 1; not calm: 1)\n"
 
 
 def test_table_is_markdown(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

@@ -15,7 +15,7 @@ chapter.claim("below two", SEED, below=2)
 assert SEED < 2
 """
 LATER = """
-chapter.claim("a band", 3, above=2, below=6)
+chapter.claim("a band", 3, above=2, below=6, rival={"none": 1, "half": 1.5})
 assert SEED != 1
 """
 
@@ -41,10 +41,10 @@ def small_chapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_counts_claims_and_goes_on_after_a_failure(small_chapter: str) -> None:
     runs = [run_seeds.run(small_chapter, seed) for seed in (1, 2)]
     assert summarize(runs) == [
-        ["First", "below two", "1/2", "0 %"],
-        ["First", ASSERTIONS, "1/1", ""],
-        ["Second", "a band", "2/2", "50 %"],
-        ["Second", ASSERTIONS, "1/2", ""],
+        ["First", "below two", "1/2", "0 %", ""],
+        ["First", ASSERTIONS, "1/1", "", ""],
+        ["Second", "a band", "2/2", "50 %", "none, half"],
+        ["Second", ASSERTIONS, "1/2", "", ""],
     ]
     first, second = runs
     assert [error.split(":")[0] for error in first.errors] == ["Second"]
@@ -72,7 +72,7 @@ def test_smallest_margin_counts() -> None:
         Run("x", k, 1.0, [Outcome("s", "c", True, m)], [])
         for k, m in enumerate([0.4, 0.1, 20.0])
     ]
-    assert summarize(runs) == [["s", "c", "3/3", "10 %"]]
+    assert summarize(runs) == [["s", "c", "3/3", "10 %", ""]]
 
 
 def test_unknown_chapter_is_refused(
