@@ -19,7 +19,7 @@ PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test clinic strip site colab browser runtime check lint audit fuzz mutants seeds bench links readme-figure pdf matrix serve clean
+.PHONY: book test clinic strip site colab browser runtime check lint audit fuzz mutants seeds bench links front-figure pdf matrix serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -123,8 +123,8 @@ links: $(INSTALLED)
 pdf: browser book
 	$(BIN)/python scripts/print_book.py
 
-readme-figure: $(INSTALLED)
-	$(BIN)/python scripts/draw_readme_figure.py
+front-figure: $(INSTALLED)
+	$(BIN)/python scripts/draw_front_figure.py
 
 # Shows the book on this machine, at PORT.
 serve: book
