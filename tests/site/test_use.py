@@ -1,6 +1,7 @@
 """What readers do: move sliders, copy, search, switch the theme, print."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 from book import CHAPTERS, PREFIX
@@ -195,6 +196,33 @@ def test_search_finds_clipping(browser: Browser, address: str) -> None:
         page.wait_for_selector("#search-results li a")
         page.wait_for_selector("#search-results li p.context")
         assert (seen.errors, seen.strangers, seen.missing) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("fp16", "autocast", "attention mask", "ignore_index", "DDP", "FSDP"),
+        *("KL", "trainer", "GradScaler"),
+    ],
+)
+def test_search_knows_what_people_call_it(
+    browser: Browser, address: str, query: str
+) -> None:
+    with visit(browser, f"{address}search.html?q={quote(query)}") as seen:
+        links = seen.page.locator("#search-results li a")
+        links.first.wait_for()
+        assert seen.errors == []
+
+
+def test_the_search_page_shows_the_whole_query(browser: Browser, address: str) -> None:
+    with visit(browser, f"{address}search.html?q=fp16") as seen:
+        field = seen.page.locator("article input[name=q], .bd-search input").first
+        icon = field.locator("xpath=preceding-sibling::i").first
+        text = field.evaluate(
+            "e => e.getBoundingClientRect().left + parseFloat(getComputedStyle(e).paddingLeft)"
+        )
+        box = icon.bounding_box()
+        assert box is None or box["x"] + box["width"] <= text
 
 
 def test_page_for_what_is_not_found(browser: Browser, address: str) -> None:
