@@ -219,7 +219,8 @@ def test_the_search_page_shows_the_whole_query(browser: Browser, address: str) -
         field = seen.page.locator("article input[name=q], .bd-search input").first
         icon = field.locator("xpath=preceding-sibling::i").first
         text = field.evaluate(
-            "e => e.getBoundingClientRect().left + parseFloat(getComputedStyle(e).paddingLeft)"
+            """e => e.getBoundingClientRect().left
+            + parseFloat(getComputedStyle(e).paddingLeft)"""
         )
         box = icon.bounding_box()
         assert box is None or box["x"] + box["width"] <= text
