@@ -19,7 +19,7 @@ PORT ?= 8000
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
 export CHROMIUM
 
-.PHONY: book test clinic strip site colab browser runtime check lint audit fuzz mutants seeds bench links front-figure pdf matrix serve clean
+.PHONY: book test clinic strip site colab browser runtime check lint audit fuzz mutants seeds bench links front-figure pdf matrix frameworks serve clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -95,6 +95,10 @@ seeds: $(INSTALLED)
 # NAMES="cpu ...").
 matrix: $(INSTALLED)
 	$(BIN)/nox --noxfile scripts/noxfile.py $(if $(NAMES),--session $(NAMES))
+
+# Tests the callbacks under the newest frameworks, and keeps the outcome in recorded/.
+frameworks: $(INSTALLED)
+	$(BIN)/nox --noxfile scripts/noxfile.py --session frameworks
 
 # Measures what the library and the book cost (all, or NAMES="monitor ..."), beside the
 # goals, and keeps it in recorded/.

@@ -14,6 +14,7 @@ from . import (
     regularization,
     theory,
     training,
+    watcher,
 )
 from .clip import (
     AutoClip,
@@ -44,6 +45,7 @@ from .measure import (
 from .monitor import GradientMonitor
 from .sweep import sweep
 from .training import accuracy, fit, lr_range_test
+from .watcher import Watcher, watch
 
 __all__ = [
     "AutoClip",
@@ -52,6 +54,7 @@ __all__ = [
     "History",
     "Log",
     "NonFiniteGradientError",
+    "Watcher",
     "ZClip",
     "accuracy",
     "activations",
@@ -95,4 +98,6 @@ __all__ = [
     "training",
     "update_norms",
     "update_ratios",
+    "watch",
+    "watcher",
 ]

@@ -195,6 +195,20 @@ class History:
             raise ValueError("steps: expected each greater than the one before")
         self._rows.steps = numbers
 
+    def tail(self, rows: int) -> "History":
+        """A history of the last rows alone.
+
+        Example:
+            >>> history = History()
+            >>> history.extend_rows([0, 1, 2], ["loss"], [2.5, 2.25, 2.0])
+            >>> history.tail(2)["step"]
+            [1, 2]
+        """
+        check_count(rows, "rows", least=0)
+        tail = History(self.diverged_at)
+        tail._rows = self._rows.tail(rows)
+        return tail
+
     def layers(self, quantity: str) -> dict[str, list[float]]:
         """Recorded values of the columns ``quantity/<layer>``, by the layer's name.
 
@@ -482,6 +496,20 @@ class _Rows:
         self._block_rows.extend(range(first, len(self.steps)))
         kind = self._kinds.setdefault(names, len(self._kinds))
         self._block_kinds.extend([kind] * len(steps))
+
+    def tail(self, rows: int) -> "_Rows":
+        """The last rows alone."""
+        tail = _Rows()
+        first = len(self.steps) - rows
+        start = 0
+        kinds = list(self._kinds)
+        for row, kind in zip(self._block_rows, self._block_kinds, strict=True):
+            names = kinds[kind]
+            if row >= first:
+                block = self._numbers[start : start + len(names)]
+                tail.add(self.steps[row], names, [*block])
+            start += len(names)
+        return tail
 
     def names(self) -> list[str]:
         """Names of all columns, as they came."""

@@ -4,7 +4,8 @@
 
 ``oldest`` takes the lower bounds of ``pyproject.toml``, ``newest`` the newest that the
 registry serves, ``cpu`` a torch without CUDA and no torchvision. The tools that build
-and test stay at ``constraints.txt``. Environments and what the tests said lie in
+and test stay at ``constraints.txt``. ``frameworks`` tests the callbacks with the newest
+frameworks; it runs only when it is named. Environments and what the tests said lie in
 ``_build/matrix``. Each session keeps its row in ``recorded/``, for a page of the book;
 rows of sessions that did not run stay.
 """
@@ -36,6 +37,7 @@ SUITES = {
         "chapters", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600",
     ],
 }  # fmt: skip
+CALLBACKS = ROOT / "tests" / "frameworks"
 COLUMNS = ("environment", "Python", *SHOWN, *SUITES, "seconds", "date")
 OLD_WARN = ["-W", "ignore::DeprecationWarning"]  # old packages warn of new neighbours
 # Behind constraints.txt: of this version a wheel without CUDA can also be had where the
@@ -45,6 +47,7 @@ CPU_TORCH = "torch==2.13.0"
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv"
 nox.options.envdir = str(FOLDER)
+nox.options.sessions = NAMES
 nox.options.error_on_missing_interpreters = True
 os.environ["PYENV_VERSION"] = "3.11:3.13"  # pyenv finds only versions that are named
 
@@ -83,6 +86,24 @@ def cpu(session: nox.Session) -> None:
     run_suites(session)
 
 
+@nox.session(python="3.11")
+def frameworks(session: nox.Session) -> None:
+    """The callbacks under the real frameworks, the newest that the registry serves."""
+    session.install("--editable", f"{ROOT}[frameworks,test]")
+    rows, failed = [], []
+    for tests in sorted(CALLBACKS.glob("test_*.py")):
+        name = tests.stem.removeprefix("test_")
+        told, passed = run_suite(session, name, "-W", "default", str(tests))
+        code = f"from importlib.metadata import version as v; print(v({name!r}))"
+        found = said(session, "python", "-c", code)
+        rows.append([name, found, told])
+        failed += [] if passed else [name]
+    columns = ["framework", "version", "tests"]
+    record(RECORD, "Frameworks", "make frameworks", columns, rows)
+    if failed:
+        session.error(", ".join(failed))
+
+
 def install_tools(session: nox.Session, without: tuple[str, ...] = ()) -> None:
     """Install gradlib's extras at ``constraints.txt`` beside what is there."""
     here = Path(session.create_tmp())
@@ -116,7 +137,8 @@ def merged(pins: list[str], constraints: list[str]) -> list[str]:
 def run_suites(session: nox.Session, *options: str) -> None:
     """Run the suites, and write down versions and results."""
     start = time.monotonic()
-    results = [run_suite(session, suite, *options) for suite in SUITES]
+    options = (*options, "-n", "2", "--dist", "loadfile")
+    results = [run_suite(session, s, *options, *SUITES[s]) for s in SUITES]
     seconds = f"{time.monotonic() - start:.0f}"
     told, day = [text for text, _ in results], str(datetime.date.today())
     cells = [session.name, *versions(session), *told, seconds, day]
@@ -127,16 +149,15 @@ def run_suites(session: nox.Session, *options: str) -> None:
         session.error(", ".join(told))
 
 
-def run_suite(session: nox.Session, suite: str, *options: str) -> tuple[str, bool]:
-    """Run one suite; return what its report counts, and whether all passed."""
+def run_suite(session: nox.Session, suite: str, *arguments: str) -> tuple[str, bool]:
+    """Run tests; return what their report counts, and whether all passed."""
     report = FOLDER / f"{session.name}-{suite}.xml"
     report.unlink(missing_ok=True)
     passed = True
     with session.chdir(ROOT):
         try:
             session.run(
-                "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options,
-                *SUITES[suite], "-n", "2", "--dist", "loadfile",
+                "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments,
                 f"--junitxml={report}", env={"OMP_NUM_THREADS": "1"},
             )  # fmt: skip
         except CommandFailed:

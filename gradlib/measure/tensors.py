@@ -11,6 +11,8 @@ from operator import attrgetter
 import torch
 from torch import Tensor
 
+from gradlib.measure.sharded import parts_of, whole_norms
+
 HALF_TYPES = (torch.float16, torch.bfloat16)
 EXACT_IN_FLOAT32 = 1e-16
 """A norm above this is exact in float32: the squares of what matters in it do not
@@ -53,12 +55,83 @@ def numbers_of(scalars: list[Tensor]) -> list[float]:
 def norms_of(
     tensors: list[Tensor], order: float = 2.0, dtype: torch.dtype | None = None
 ) -> list[Tensor]:
-    """Norm of each tensor, as scalar tensors."""
+    """Norm of each tensor, as scalar tensors; of the whole, where it is sharded."""
     if not tensors:
         return []
+    parts = parts_of(tensors)
+    held = parts
     if order == math.inf:
-        tensors = [t if t.numel() else t.new_zeros(1) for t in tensors]
-    return list(torch._foreach_norm(tensors, order, dtype=dtype or norm_dtype(tensors)))
+        held = [t if t.numel() else t.new_zeros(1) for t in parts]
+    norms = list(torch._foreach_norm(held, order, dtype=dtype or norm_dtype(held)))
+    return norms if parts is tensors else whole_norms(norms, tensors, order)
+
+
+class DeferredNumbers:
+    """The numbers of scalar tensors, read later, so that no step waits for a device.
+
+    The copy to the CPU starts at once. `read` waits for it, which costs nothing once
+    the device has gone on to a later step.
+
+    Example:
+        >>> DeferredNumbers([torch.tensor(1.5), torch.tensor(2.0)]).read()
+        [1.5, 2.0]
+    """
+
+    def __init__(self, scalars: list[Tensor]) -> None:
+        self._scalars = scalars
+        self._done: torch.cuda.Event | None = None
+        if not all(map(_IS_CPU, scalars)):
+            stacked = torch.stack(on_one_device(scalars))
+            pinned = stacked.is_cuda
+            copy = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=pinned)
+            self._scalars = list(copy.copy_(stacked, non_blocking=pinned))
+            if pinned:
+                self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                self._done.record()
+
+    def read(self) -> list[float]:
+        """The numbers; waits until they have come."""
+        if self._done is not None:
+            self._done.synchronize()
+        return [scalar.item() for scalar in self._scalars]
+
+
+class DeferredNorms:
+    """Norms of tensors as they are now, read later.
+
+    A norm of tensors on the CPU that does not fit float32 is taken in float64; on a
+    device, where that would need a wait, it is infinite.
+
+    Args:
+        tensors: Gradients, also sparse or sharded ones.
+
+    Example:
+        >>> norms = DeferredNorms([torch.tensor([3.0, 4.0])])
+        >>> norms.send()
+        >>> norms.read()
+        [5.0]
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        values = [values_of(tensor) for tensor in tensors]
+        parts = parts_of(values)
+        self._sharded = values if parts is not values else None
+        self._norms = norms_of(parts)
+        if all(map(_IS_CPU, parts)):
+            sizes = [norm.item() for norm in self._norms]
+            if not all(EXACT_IN_FLOAT32 < size < math.inf for size in sizes):
+                self._norms = norms_of(parts, dtype=torch.float64)
+        self._numbers = DeferredNumbers([])
+
+    def send(self) -> None:
+        """Start the copy; for sharded tensors every process must call this."""
+        if self._sharded is not None:
+            self._norms = whole_norms(self._norms, self._sharded, 2.0)
+        self._numbers = DeferredNumbers(self._norms)
+
+    def read(self) -> list[float]:
+        """The norms; waits until they have come."""
+        return self._numbers.read()
 
 
 def ratios_of(sizes: list[float], wholes: list[float]) -> list[float]:

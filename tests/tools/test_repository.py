@@ -16,10 +16,11 @@ from stamp_repository import canonical, owner_and_name, stamp
 
 LEVELS = [
     {"errors", "checks", "hooks", "tables", "face"},
-    {"state", "history", "activations", "quadrature", "checkpoint"},
+    {"state", "history", "rowfile", "activations", "quadrature", "checkpoint"},
     {"logs"},
     {"measure"},
-    {"clip", "monitor", "regularization", "theory", "data", "models"},
+    {"clip", "monitor", "watcher", "regularization", "theory", "data", "models"},
+    {"integrations"},
     {"initialization", "training"},
     {"sweep"},
     {"diagnosis"},

@@ -1,0 +1,509 @@
+"""Watch any training in one line, also one whose loop belongs to a framework.
+
+Hooks on the parameters measure after each backward pass, and a hook of the optimizer
+ends a row. So the norms are those of the whole accumulated step before clipping,
+whoever clips, and no line of the loop changes.
+"""
+
+import atexit
+import math
+import re
+import weakref
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self, SupportsFloat
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+
+from gradlib.checks import check_count, check_model, check_positive
+from gradlib.history import History
+from gradlib.hooks import Hooks
+from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
+from gradlib.rowfile import RowFile
+from gradlib.state import parameters_of
+
+__all__ = ["Watcher", "watch"]
+
+KEPT_ROWS = 1000
+"""Rows that stay in memory, at least, where a file holds all of them."""
+
+_WRAPPERS = re.compile(
+    r"^module\.|\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+_NO_BACKWARD = -1
+
+
+def watch(
+    model: nn.Module,
+    optimizer: Optimizer | Iterable[Optimizer],
+    *,
+    every: int = 1,
+    updates_every: int | None = None,
+    scaler: GradScaler | None = None,
+    file: str | PathLike[str] | None = None,
+    flush_seconds: float = 10.0,
+    first_step: int | None = None,
+) -> "Watcher":
+    """Record the norms of a training, step by step, without a line in its loop.
+
+    Call it once, after the model and the optimizer are made. From then on each call of
+    ``optimizer.step()`` ends a row of `Watcher.history`: ``gradient_norm`` (of all
+    parameters together), ``gradient_norm/<name>`` and ``learning_rate``. The norms are
+    those of the accumulated gradients *before* clipping. With several optimizers a row
+    ends when each has stepped, or when one steps again.
+
+    It works under accumulation, ``torch.compile``, checkpointing,
+    ``DistributedDataParallel``, ``fully_shard`` (norms are those of the whole, the same
+    in all processes), and with optimizers that step inside the backward pass.
+    Parameters that are unfrozen or added to the optimizer later get their column then.
+
+    Args:
+        model: Any module; names are those of its parameters, without the prefixes of
+            wrappers (``module.``, ``_orig_mod.``, ``_fsdp_wrapped_module.``).
+        optimizer: The optimizer, one that a framework wrapped, or several.
+        every: Record each ``every``-th step, the first one included.
+        updates_every: Record ``parameter_norm/<name>`` and ``update_ratio/<name>``
+            each so many steps, a multiple of ``every``. Such a step keeps a copy of all
+            parameters while the optimizer steps. By default there are none, and never
+            a copy.
+        scaler: The `torch.amp.GradScaler` of the loop. Norms are then divided by its
+            scale, which becomes the column ``loss_scale``; a step that it skips is a
+            row with ``skipped`` = 1.
+        file: Rows are appended to this file of JSON lines, which ``gradlib log`` and
+            `History.read` read; only the last thousand or two stay in memory. Of
+            several processes the first writes it.
+        flush_seconds: A killed run loses the rows of at most so many seconds, and the
+            last row.
+        first_step: Number of the first step; by default 0, or one more than the last
+            step of ``file``.
+
+    Returns:
+        A `Watcher`. It watches until it is closed, also if nobody keeps it.
+
+    Raises:
+        TypeError: the model or an optimizer is something else.
+        ValueError: no optimizer holds a parameter of the model, or a number cannot be
+            right.
+
+    Example:
+        >>> model = nn.Linear(3, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> watcher = watch(model, optimizer)
+        >>> for _ in range(2):
+        ...     model(torch.ones(1, 3)).square().sum().backward()
+        ...     _ = nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        ...     optimizer.step()
+        >>> watcher.history.columns
+        ['step', 'learning_rate', 'gradient_norm', 'gradient_norm/weight',
+        'gradient_norm/bias']
+        >>> min(watcher.history["gradient_norm"]) > 1e-3
+        True
+        >>> watcher.close()
+    """
+    check_model(model)
+    every = check_count(every, "every")
+    if updates_every is not None and (
+        check_count(updates_every, "updates_every") % every
+    ):
+        raise ValueError(
+            f"updates_every: expected a multiple of every={every}, got {updates_every}"
+        )
+    flush_seconds = check_positive(flush_seconds, "flush_seconds", zero_ok=True)
+    if first_step is not None:
+        check_count(first_step, "first_step", least=0)
+    optimizers = _optimizers(optimizer)
+    names = {id(p): plain_name(name) for name, p in model.named_parameters()}
+    if not any(id(p) in names for o in optimizers for p in parameters_of(o)):
+        raise ValueError(
+            "optimizer: expected one that holds parameters of the model, got none of "
+            "them. Make the optimizer from the parameters of this model, as it is now."
+        )
+    rows = RowFile(Path(file), flush_seconds) if file is not None else None
+    if first_step is None:
+        first_step = 0 if rows is None else rows.next_step
+    if rows is not None and not _is_first_process():
+        rows = None
+    return Watcher(names, optimizers, scaler, every, updates_every, rows, first_step)
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without the prefixes of wrappers.
+
+    Example:
+        >>> plain_name("module._orig_mod.layers.0.weight")
+        'layers.0.weight'
+        >>> plain_name("head.module.weight")
+        'head.module.weight'
+    """
+    return _WRAPPERS.sub("", name)
+
+
+def _optimizers(given: Any) -> list[Optimizer]:
+    if isinstance(given, Mapping):
+        given = given.values()
+    items = [given] if hasattr(given, "step") else list(given)
+    if not items:
+        raise ValueError("optimizer: expected at least one, got none")
+    return [_plain_optimizer(item) for item in items]
+
+
+def _plain_optimizer(given: Any) -> Optimizer:
+    """The optimizer of torch inside the one that a framework made of it."""
+    inner = given
+    while not hasattr(inner, "_optimizer_step_pre_hooks"):
+        inner = getattr(inner, "optimizer", None)
+        if inner is None:
+            raise TypeError(
+                "optimizer: expected a torch.optim.Optimizer, or several of them, got "
+                f"{type(given).__name__}"
+            )
+    plain: Optimizer = inner
+    return plain
+
+
+def _is_first_process() -> bool:
+    from torch import distributed
+
+    is_one_of_many = distributed.is_available() and distributed.is_initialized()
+    return not is_one_of_many or distributed.get_rank() == 0
+
+
+class _Watched:
+    """An optimizer, its parameters by name, and what was measured of them."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.named: dict[str, Tensor] = {}
+        self.frozen: dict[str, Tensor] = {}
+        self.count = 0
+        self.measured: tuple[list[str], DeferredNorms] | None = None
+        self.copies: dict[str, Tensor] = {}
+        self.runs_closure = False
+        self.has_stepped = False
+
+    def measure(self) -> None:
+        """Take the norms of the gradients that there are."""
+        found = {n: g for n, p in self.named.items() if (g := p.grad) is not None}
+        self.measured = list(found), DeferredNorms(list(found.values()))
+
+
+class _Row:
+    """A step's numbers, most of which a device may not have sent yet."""
+
+    def __init__(self, step: int, given: Mapping[str, Tensor | float]) -> None:
+        self.step = step
+        self.given = dict(given)
+        self.scale = 1.0
+        self.norms: list[tuple[list[str], DeferredNorms]] = []
+        self.updates: list[tuple[list[str], DeferredNumbers]] = []
+        self.is_skipped = False
+
+    def add_norms(self, names: list[str], norms: DeferredNorms) -> None:
+        norms.send()
+        self.norms.append((names, norms))
+
+    def columns(self) -> dict[str, float]:
+        """All numbers by column; waits for the device."""
+        found = {name: float(value) for name, value in self.given.items()}
+        layers = {
+            name: norm / self.scale
+            for names, norms in self.norms
+            for name, norm in zip(names, norms.read(), strict=True)
+        }
+        if layers:
+            found["gradient_norm"] = math.hypot(*layers.values())
+        if self.is_skipped:
+            found["skipped"] = 1.0
+        found |= {f"gradient_norm/{name}": norm for name, norm in layers.items()}
+        for names, numbers in self.updates:
+            sizes = numbers.read()
+            wholes, changes = sizes[: len(names)], sizes[len(names) :]
+            found |= {
+                f"parameter_norm/{n}": s for n, s in zip(names, wholes, strict=True)
+            }
+            ratios = zip(names, ratios_of(changes, wholes), strict=True)
+            found |= {f"update_ratio/{name}": ratio for name, ratio in ratios}
+        return found
+
+
+class Watcher:
+    """What `watch` gives: the record of a training that goes on.
+
+    Attributes:
+        is_open: Whether it still watches.
+        step: Number of the step that is going on.
+
+    Example:
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
+        >>> with watch(layer, optimizer) as watcher:
+        ...     layer(torch.tensor([[3.0]])).sum().backward()
+        ...     watcher.log(loss=2.5)
+        ...     optimizer.step()
+        >>> watcher.history
+        step  loss  learning_rate  gradient_norm
+           0   2.5            0.5              3
+        and 1 columns of layers
+    """
+
+    def __init__(
+        self,
+        names: dict[int, str],
+        optimizers: list[Optimizer],
+        scaler: GradScaler | None,
+        every: int,
+        updates_every: int | None,
+        rows: RowFile | None,
+        first_step: int,
+    ) -> None:
+        self.step = self._first_step = first_step
+        self.is_open = True
+        self._names = names
+        self._scaler = scaler
+        self._scale = self._scale_now()
+        self._every = every
+        self._updates_every = updates_every
+        self._rows = rows
+        self._history = History()
+        self._given: dict[str, Tensor | float] = {}
+        self._waiting: _Row | None = None
+        self._backward = _NO_BACKWARD
+        self._hooks = Hooks()
+        self._row = _Row(first_step, {})
+        self._watched = [_Watched(optimizer) for optimizer in optimizers]
+        for watched in self._watched:
+            self._adopt(watched)
+            self._hooks.keep(*self._step_hooks(watched))
+        _OPEN.add(self)
+
+    @property
+    def history(self) -> History:
+        """Rows of the steps that have ended; with a file, at least the last 1000."""
+        self._write()
+        return self._history
+
+    def log(self, **columns: SupportsFloat) -> None:
+        """Add numbers, such as the loss, to the row of the step that is going on.
+
+        Raises:
+            TypeError: a value is not a number.
+            ValueError: a tensor holds more or less than one number.
+        """
+        self._given |= {n: _number(value, n) for n, value in columns.items()}
+
+    def log_last(self, **columns: SupportsFloat) -> None:
+        """Add numbers to the row of the last step, for loops that tell its loss late.
+
+        Where ``every`` leaves that step out, so are they.
+
+        Raises:
+            RuntimeError: no step has ended, or its row was read already.
+            TypeError: a value is not a number.
+            ValueError: a tensor holds more or less than one number.
+        """
+        numbers = {n: _number(value, n) for n, value in columns.items()}
+        if self._waiting is not None and self._waiting.step == self.step - 1:
+            self._waiting.given |= numbers
+        elif self.step == self._first_step or (self.step - 1) % self._every == 0:
+            raise RuntimeError(
+                "expected a step that has just ended, got none. Call log_last after "
+                "optimizer.step(), before the history is read."
+            )
+
+    def close(self) -> None:
+        """Stop watching: remove all hooks, and write what is left."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._hooks.close()
+        self._note_scale()
+        self._write()
+        if self._rows is not None:
+            self._rows.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    @property
+    def _is_due(self) -> bool:
+        return self.step % self._every == 0
+
+    @property
+    def _updates_are_due(self) -> bool:
+        return self._updates_every is not None and self.step % self._updates_every == 0
+
+    def _scale_now(self) -> float:
+        return 1.0 if self._scaler is None else self._scaler.get_scale()
+
+    def _adopt(self, watched: _Watched) -> None:
+        """Watch the parameters that an optimizer has by now, and all that train."""
+        parameters = parameters_of(watched.optimizer)
+        watched.count = len(parameters)
+        known = {id(p) for p in watched.named.values()}
+        # torch holds the hooks of tensors where the collector of cycles sees them not
+        reference = weakref.ref(self)
+
+        def measure(parameter: Tensor) -> None:
+            if watcher := reference():
+                watcher._on_gradient()
+
+        for place, p in enumerate(parameters):
+            name = self._names.get(id(p), f"parameter_{place}")
+            if id(p) in known:
+                continue
+            if p.requires_grad:
+                watched.frozen.pop(name, None)
+                watched.named[name] = p
+                hook = p.register_post_accumulate_grad_hook(measure)  # type: ignore[no-untyped-call]
+                self._hooks.keep(hook)
+            else:
+                watched.frozen[name] = p
+
+    def _adopt_new(self, watched: _Watched) -> None:
+        """Watch what was unfrozen or added since."""
+        thawed = any(p.requires_grad for p in watched.frozen.values())
+        if thawed or len(parameters_of(watched.optimizer)) != watched.count:
+            self._adopt(watched)
+
+    def _on_gradient(self) -> None:
+        """Have the gradients measured at the end of this backward pass, once."""
+        if not self._is_due:
+            return
+        backward = torch._C._current_graph_task_id()
+        if backward != self._backward:
+            self._backward = backward
+            _at_the_end(self._after_others)
+
+    def _after_others(self) -> None:
+        """Wait once more: wrappers of many processes also finish at the end."""
+        _at_the_end(self._measure)
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        self._note_scale()
+        for watched in self._watched:
+            if not (watched.runs_closure and watched.measured):
+                self._adopt_new(watched)
+                watched.measure()
+
+    def _note_scale(self) -> None:
+        """A scale that has fallen tells that the scaler skipped the last step."""
+        scale = self._scale_now()
+        if scale < self._scale:
+            pending = any(watched.measured for watched in self._watched)
+            if pending:
+                for watched in self._watched:
+                    self._take(watched)
+                self._end_row()
+            if self._waiting is not None:
+                self._waiting.is_skipped = True
+        self._scale = scale
+
+    def _step_hooks(self, watched: _Watched) -> tuple[Any, Any]:
+        @torch.no_grad()
+        def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if watched.has_stepped:
+                self._end_row()
+            self._adopt_new(watched)
+            closures = (*args[1:], *kwargs.values())
+            watched.runs_closure = any(map(callable, closures))
+            if watched.runs_closure:
+                watched.measured = None
+            elif self._is_due:
+                if torch._C._current_graph_task_id() != _NO_BACKWARD:
+                    watched.measure()  # it steps inside the backward pass
+                self._take(watched)
+            if self._updates_are_due:
+                named = watched.named
+                watched.copies = {n: p.detach().clone() for n, p in named.items()}
+
+        @torch.no_grad()
+        def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            if watched.runs_closure and self._is_due:
+                self._take(watched)
+            watched.runs_closure = False
+            if watched.copies:
+                self._take_updates(watched)
+            watched.has_stepped = True
+            if all(other.has_stepped for other in self._watched):
+                self._end_row()
+
+        return (
+            watched.optimizer.register_step_pre_hook(before),
+            watched.optimizer.register_step_post_hook(after),
+        )
+
+    def _take(self, watched: _Watched) -> None:
+        """Put what was measured of an optimizer's parameters into the row."""
+        if watched.measured is None:
+            watched.measure()
+        if watched.measured is not None:
+            self._row.add_norms(*watched.measured)
+        watched.measured = None
+        self._row.scale = self._scale
+        group = watched.optimizer.param_groups[0]
+        self._row.given.setdefault("learning_rate", group["lr"])
+        if self._scaler is not None:
+            self._row.given["loss_scale"] = self._scale
+
+    def _take_updates(self, watched: _Watched) -> None:
+        copies, watched.copies = watched.copies, {}
+        changes = [watched.named[n].detach() - copy for n, copy in copies.items()]
+        norms = norms_of([*copies.values(), *changes])
+        self._row.updates.append((list(copies), DeferredNumbers(norms)))
+
+    def _end_row(self) -> None:
+        self._write()
+        if self._is_due:
+            self._row.given = {**self._given, **self._row.given}
+            self._waiting = self._row
+        self._given = {}
+        self.step += 1
+        self._row = _Row(self.step, {})
+        for watched in self._watched:
+            watched.has_stepped = False
+
+    def _write(self) -> None:
+        """Read the numbers of the row that waits, and keep them."""
+        if self._waiting is None:
+            return
+        row, self._waiting = self._waiting, None
+        columns = row.columns()
+        self._history.extend(row.step, columns, columns.values())
+        if self._rows is not None:
+            self._rows.add(row.step, columns)
+            if len(self._history) >= 2 * KEPT_ROWS:
+                self._history = self._history.tail(KEPT_ROWS)
+
+
+def _number(value: Any, name: str) -> Tensor | float:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise ValueError(
+                f"{name}: expected one number, got shape {tuple(value.shape)}"
+            )
+        return value.detach().clone()
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    return float(value)
+
+
+def _at_the_end(callback: Any) -> None:
+    """Have a function called when the backward pass that runs now has ended."""
+    torch.autograd.Variable._execution_engine.queue_callback(callback)
+
+
+_OPEN: "weakref.WeakSet[Watcher]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    for watcher in list(_OPEN):
+        watcher.close()

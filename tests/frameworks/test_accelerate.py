@@ -1,0 +1,35 @@
+"""The watcher of a loop of accelerate, as the library's page shows it."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from gradlib import watch
+
+CLIP = 1e-3
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_six_rows_equal_accelerates_norms_before_clipping(accumulate):
+    torch.manual_seed(0)
+    x = torch.randn(4 * 6 * accumulate, 6)
+    data = DataLoader(TensorDataset(x, x[:, :3].argmax(dim=1)), batch_size=4)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulate)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model, optimizer, data = accelerator.prepare(model, optimizer, data)
+    norms = []
+    with watch(model, optimizer) as watcher:
+        for inputs, targets in data:
+            with accelerator.accumulate(model):
+                accelerator.backward(F.cross_entropy(model(inputs), targets))
+                if accelerator.sync_gradients:
+                    norm = accelerator.clip_grad_norm_(model.parameters(), CLIP)
+                    norms.append(float(norm))
+                optimizer.step()
+                optimizer.zero_grad()
+    assert watcher.history["gradient_norm"] == pytest.approx(norms, rel=1e-5)
+    assert len(norms) == 6

@@ -1,0 +1,91 @@
+"""The callback under the real Trainer of transformers, with a tiny random model."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+
+from gradlib.history import History
+from gradlib.integrations.transformers import WatchCallback
+
+CLIP = 0.5
+
+
+class Tokens(Dataset):
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        draw = torch.Generator().manual_seed(index)
+        ids = torch.randint(0, 32, (8,), generator=draw)
+        return {"input_ids": ids, "labels": ids}
+
+
+def model():
+    torch.manual_seed(0)
+    return GPT2LMHeadModel(
+        GPT2Config(vocab_size=32, n_positions=8, n_embd=16, n_layer=2, n_head=2)
+    )
+
+
+def trainer(folder, callback, **arguments):
+    settings = TrainingArguments(
+        output_dir=str(folder), max_steps=6, per_device_train_batch_size=4,
+        logging_steps=1, report_to=[], use_cpu=True, max_grad_norm=CLIP,
+        learning_rate=1e-2, save_strategy="no", disable_tqdm=True, **arguments,
+    )  # fmt: skip
+    callbacks = [callback]
+    return Trainer(model(), settings, train_dataset=Tokens(), callbacks=callbacks)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"gradient_accumulation_steps": 2},
+        {"bf16": True},
+        {"gradient_checkpointing": True},
+        {"torch_compile": True, "torch_compile_backend": "aot_eager"},
+    ],
+    ids=lambda a: " ".join(a) or "plain",
+)
+def test_six_rows_equal_the_trainers_norms_before_clipping(tmp_path, arguments):
+    callback = WatchCallback(file=tmp_path / "run.jsonl")
+    training = trainer(tmp_path, callback, **arguments)
+    training.train()
+    logged = [row for row in training.state.log_history if "grad_norm" in row]
+    norms = [row["grad_norm"] for row in logged]
+    assert min(norms) > CLIP, "nothing was clipped"
+    history = callback.watcher.history
+    assert history["gradient_norm"] == pytest.approx(norms, rel=1e-5)
+    assert history["loss"] == pytest.approx([row["loss"] for row in logged], abs=1e-3)
+    assert History.read(tmp_path / "run.jsonl")["step"] == list(range(6))
+    for k in range(6):
+        layers = [values[k] for values in history.layers("gradient_norm").values()]
+        assert math.hypot(*layers) == pytest.approx(norms[k], rel=1e-5)
+
+
+def test_an_interrupted_training_can_be_watched_again(tmp_path):
+    callback = WatchCallback()
+
+    class Interrupts(type(callback).__mro__[1]):
+        def on_step_end(self, args, state, control, **training):
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    training = trainer(tmp_path, callback)
+    stopper = Interrupts()
+    training.add_callback(stopper)
+    with pytest.raises(KeyboardInterrupt):
+        training.train()
+    assert len(callback.watcher.history) == 3
+    first = callback.watcher
+    training.remove_callback(stopper)
+    training.train()
+    assert not first.is_open
+    assert len(first.history) == 3
+    assert len(callback.watcher.history) == 6
+    hooks = [p._post_accumulate_grad_hooks for p in training.model.parameters()]
+    assert not any(hooks)

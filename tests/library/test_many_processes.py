@@ -1,0 +1,90 @@
+"""Norms of models that several processes train are those of the whole."""
+
+import json
+
+import pytest
+from ranks import run_two
+
+PROGRAM = """
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from gradlib import watch
+from gradlib.measure import gradient_norms, parameter_norms, snapshot, update_ratios
+
+X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+Y = X[:, :3].argmax(dim=1)
+SHARE = slice(4 * RANK, 4 * RANK + 4)
+
+def network():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
+
+def sharded_by_layer():
+    model = network()
+    fully_shard(model[0])
+    fully_shard(model[2])
+    return fully_shard(model)
+
+def plain(norms):
+    return {name.removeprefix("module."): size for name, size in norms.items()}
+
+def train(model, file, batch=slice(None)):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    found = {"gradients": [], "ratios": [], "sizes": []}
+    with watch(model, optimizer, updates_every=1, file=file) as watcher:
+        for k in range(3):
+            before = snapshot(model)
+            found["sizes"].append(plain(parameter_norms(model)))
+            optimizer.zero_grad()
+            F.cross_entropy(model(X[batch]), Y[batch]).backward()
+            found["gradients"].append(plain(gradient_norms(model)))
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+            optimizer.step()
+            found["ratios"].append(plain(update_ratios(model, before)))
+    return found | {"watched": watcher.history.to_dict()}
+
+makers = {
+    "DDP": lambda: DistributedDataParallel(network()),
+    "FSDP2": lambda: fully_shard(network()),
+    "FSDP2 by layer": sharded_by_layer,
+}
+found = {"whole": train(network(), None)}
+for kind, make in makers.items():
+    found[kind] = train(make(), f"{FOLDER}/{kind}", SHARE)
+answer(found)
+"""
+KINDS = ("DDP", "FSDP2", "FSDP2 by layer")
+QUANTITIES = {
+    "gradients": "gradient_norm",
+    "ratios": "update_ratio",
+    "sizes": "parameter_norm",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def answers(folder):
+    return run_two(PROGRAM, folder)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_processes_see_the_norms_of_the_whole(kind, rank, answers):
+    found, whole = answers[rank][kind], answers[rank]["whole"]
+    for quantity, column in QUANTITIES.items():
+        for k, expected in enumerate(whole[quantity]):
+            assert found[quantity][k] == pytest.approx(expected, rel=1e-3)
+            watched = {n: found["watched"][f"{column}/{n}"][k] for n in expected}
+            assert watched == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_process_writes_the_file(kind, answers, folder):
+    lines = (folder / kind).read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
