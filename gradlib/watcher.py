@@ -145,7 +145,7 @@ def plain_name(name: str) -> str:
 def _optimizers(given: Any) -> list[Optimizer]:
     if isinstance(given, Mapping):
         given = given.values()
-    items = [given] if hasattr(given, "step") else list(given)
+    items = list(given) if isinstance(given, Iterable) else [given]
     if not items:
         raise ValueError("optimizer: expected at least one, got none")
     return [_plain_optimizer(item) for item in items]

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 import tempfile
 from functools import partial
@@ -49,6 +50,7 @@ from gradlib.logs import read_log
 from gradlib.monitor import GradientMonitor
 from gradlib.sweep import build, sweep
 from gradlib.training import accuracy, fit, lr_range_test
+from gradlib.watcher import watch
 
 NO_TRAINABLE = (*NO_MODEL, nn.ReLU())
 RATES = [0.0, 1e-6, 0.1, 10.0, 1e30]
@@ -79,6 +81,41 @@ def watched(
             loss.backward()
             monitor.log(loss)
     assert len(monitor.history) >= 1
+
+
+def recorded_by_watch(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    steps: int,
+    optimizer: object,
+    **settings: object,
+) -> None:
+    """Each due step has a row, and closing leaves no hook."""
+    if optimizer == "sgd":
+        parameters = list(getattr(model, "parameters", nn.Module().parameters)())
+        optimizer = torch.optim.SGD(parameters or [torch.zeros(1)], lr=0.0)
+    with watch(model, optimizer, **settings) as watcher:
+        for _ in range(steps):
+            model.zero_grad()
+            cross_entropy(model(batch[0]), batch[1]).backward()
+            optimizer.step()
+    every = settings["every"]
+    first = settings["first_step"] or 0
+    assert watcher.history["step"] == [
+        step for step in range(first, first + steps) if step % every == 0
+    ]
+
+
+def logged_by_watcher(value: object) -> None:
+    """What is logged comes back."""
+    layer = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0)
+    with watch(layer, optimizer) as watcher:
+        watcher.log(value=value)
+        layer(torch.ones(1, 1)).sum().backward()
+        optimizer.step()
+    (found,) = watcher.history["value"]
+    assert found == value or math.isnan(found)
 
 
 VALUES = st.floats() | st.integers(-(10**6), 10**6)
@@ -237,6 +274,29 @@ TABLE: dict[str, Entry] = {
         updates_every=refused(0, -1, 1.5, "1"),
         activations=FLAG,
         changes=("weights", "gradients to None", "random state"),
+    ),
+    "watcher.watch": entry(
+        recorded_by_watch,
+        joint=st.builds(
+            lambda every, times: {"every": every, "updates_every": every * times},
+            st.integers(1, 2),
+            st.integers(1, 2),
+        ),
+        model=Kind(NETWORK, (7, None, nn.ReLU())),
+        batch=Kind(PAIR),
+        steps=Kind(st.integers(1, 4)),
+        optimizer=Kind(st.just("sgd"), (7, None, [], nn.Linear(1, 1))),
+        every=refused(0, -1, 1.5, "1", None),
+        updates_every=refused(0, -1, 1.5, "1"),
+        flush_seconds=Kind(st.floats(0.0, 9.0), (-1.0, NAN, "1")),
+        first_step=Kind(st.sampled_from([None, 0, 7]), (-1, 1.5, "1")),
+        named={"model": "model|optimizer"},
+        changes=("weights", "gradients to None", "random state"),
+    ),
+    "watcher.Watcher": entry(
+        logged_by_watcher,
+        value=Kind(VALUES, ("1", None, [1.0], torch.ones(2))),
+        changes=("random state",),
     ),
     "history.History": entry(
         history_of,
