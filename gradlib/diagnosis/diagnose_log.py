@@ -5,7 +5,8 @@ from os import PathLike
 
 from gradlib.diagnosis.evidence.training_log import TrainingLog
 from gradlib.diagnosis.report import Finding, Report
-from gradlib.diagnosis.rules.log import BROKEN, LOG_RULES, NORMAL, UNCLEAR, Sign
+from gradlib.diagnosis.rules.log.sign import BROKEN, NORMAL, UNCLEAR, Sign
+from gradlib.diagnosis.rules.log.table import LOG_RULES
 from gradlib.logs import Log, read_log
 
 ENOUGH = 5

@@ -87,7 +87,7 @@ OTHER_NUMBERS = {
     "evidence.naive_loss.DESCENT_RATE",
     "evidence.naive_loss.STRAIGHT",
     "rules.best_change.GUESS",
-    "rules.log.TINY",
+    "rules.log.sign.TINY",
     "rules.normalization.ENOUGH",
     "rules.optimizer.WARM_UP",
     "rules.optimizer.SHORTEST_WARM_UP",

@@ -8,8 +8,8 @@ from written import run, write
 
 from gradlib import diagnose_log, read_log
 from gradlib.diagnosis.evidence.training_log import TrainingLog
-from gradlib.diagnosis.rules import log as rules
-from gradlib.diagnosis.rules.log import LOG_RULES
+from gradlib.diagnosis.rules.log.sign import BROKEN
+from gradlib.diagnosis.rules.log.table import LOG_RULES
 
 NAN = math.nan
 
@@ -177,12 +177,15 @@ PAIRS = {
 }  # fmt: skip
 
 
+RULES = {rule.__name__: rule for rule in LOG_RULES}
+
+
 def ask(rule, text):
-    return getattr(rules, rule)(TrainingLog(read_log(text)))
+    return RULES[rule](TrainingLog(read_log(text)))
 
 
 def test_every_rule_has_a_pair_of_logs():
-    assert set(PAIRS) == {rule.__name__ for rule in LOG_RULES}
+    assert set(PAIRS) == set(RULES)
 
 
 @pytest.mark.parametrize("rule", PAIRS)
@@ -196,7 +199,7 @@ def test_a_rule_speaks_and_is_silent(rule):
 def test_a_sign_is_whole(rule):
     sign = ask(rule, PAIRS[rule][0])
     assert sign.symptom.endswith((".", ". "))
-    if sign.verdict == rules.BROKEN:
+    if sign.verdict == BROKEN:
         assert sign.causes
         assert sign.step is not None
         assert sign.test
