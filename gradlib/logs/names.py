@@ -24,6 +24,15 @@ COLUMNS: dict[str, str] = {
 A name with ``train/``, ``train_``, ``training_`` or ``train.`` before it is the same.
 """
 
+PIPES = frozenset(
+    (
+        *("ner", "tagger", "parser", "textcat", "textcat_multilabel", "tok2vec"),
+        *("transformer", "senter", "sentrec", "spancat", "morphologizer"),
+        *("entity_linker", "trainable_lemmatizer"),
+    )
+)
+"""Parts of a spaCy pipeline; a dictionary with these keys alone holds their losses."""
+
 IGNORED = re.compile(
     r"^(?:(?:data|iter|batch|step|train|eval|elapsed|remaining|forward|backward|reader|"
     r"avg_reader|avg_batch|epoch|samples|iteration|total|update|optim_step|optim)?_?"

@@ -28,6 +28,8 @@ class Table:
         self.shown = array("q")
         self.lines = array("q")
         self.batches_end_epochs: bool | None = None
+        self._epoch_length: int | None = None
+        self._first_epoch = 0
         self._pending: dict[str, float] = {}
         self._names: tuple[str, ...] = ()
         self._values: list[float] = []
@@ -44,6 +46,14 @@ class Table:
             return
         self.flush()
         self._pending, self._step, self._line = columns, step, line
+
+    def batch(self, epoch: int, number: int, length: int, first_epoch: int) -> int:
+        """The step of a batch that is counted in epochs of this length."""
+        if self._epoch_length is None:
+            self._epoch_length, self._first_epoch = length, first_epoch
+        elif self._epoch_length != length:
+            self._epoch_length = 0
+        return max(0, epoch - first_epoch) * length + number
 
     def join(self, columns: dict[str, float]) -> None:
         """Add columns to the last record; a number that is not finite stays."""
@@ -119,7 +129,7 @@ class Table:
         """
         if unit == "line":
             return self.lines, []
-        shown = array("q", self._epochs()) if unit == "epoch" else self.shown
+        shown = array("q", self._epochs()) if unit == "epoch" else self._printed()
         steps, offsets = array("q"), []
         offset = 0
         first = next((n for n in shown if n >= 0), 0) - 1
@@ -133,6 +143,30 @@ class Table:
             last = number + offset
             steps.append(last)
         return steps, offsets
+
+    def _printed(self) -> "array[int]":
+        """Steps as the log shows them.
+
+        Batches are counted in epochs, unless their numbers go on where an epoch ends.
+        """
+        length, epochs = self._epoch_length, self._epochs()
+        if not length or not epochs:
+            return self.shown
+        numbers = array(
+            "q",
+            (
+                step - max(0, epoch - self._first_epoch) * length
+                for step, epoch in zip(self.shown, epochs, strict=True)
+            ),
+        )
+        turns = [
+            after > before
+            for (epoch, before), (next_epoch, after) in pairwise(
+                zip(epochs, numbers, strict=True)
+            )
+            if next_epoch > epoch
+        ]
+        return numbers if turns and all(turns) else self.shown
 
     def _epochs(self) -> list[int]:
         if "epoch" not in self.history:
