@@ -633,7 +633,11 @@ class Reader:
             )
             for kind, line, clock, *scales in self._events
         ]
-        events += [Event("restarted", 0, start) for start, _ in offsets]
+        events += [
+            Event("restarted", 0, start)
+            for start, _ in offsets
+            if not table.begins_epoch(bisect.bisect_left(steps, start))
+        ]
         averages = {
             name for name in table.history.columns if name.startswith("average_")
         }

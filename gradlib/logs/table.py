@@ -144,6 +144,14 @@ class Table:
             steps.append(last)
         return steps, offsets
 
+    def begins_epoch(self, row: int) -> bool:
+        """Whether the epoch of a record is a later one than that of the record before.
+
+        Steps that start again there are counted in epochs; the run goes on.
+        """
+        epochs = self._epochs()
+        return bool(epochs) and row > 0 and epochs[row - 1] < epochs[row]
+
     def _printed(self) -> "array[int]":
         """Steps as the log shows them.
 

@@ -183,10 +183,40 @@ def starts_high(count: int) -> bool:
     return loss.start >= 2
 
 
+def repeats(period: int, count: int) -> bool:
+    """Losses of which so many are those of the epoch before."""
+    losses_ = [1.2345 + 0.1 * (k % period) for k in range(period + count)]
+    return speaks(standstill.repeated_epochs, losses(*losses_))
+
+
+def learns_nothing(*values: float, **options: int) -> bool:
+    return speaks(standstill.nothing_learned, losses(*values, **options))
+
+
+def scatters(fall: float) -> bool:
+    """A fall in differences of neighbours, over the square root of nine records."""
+    scatter = [0.1 * (k % 2) for k in range(27)]
+    level = [0.1 * fall / 3 * (k < 18) for k in range(27)]
+    return learns_nothing(*(1 + a + b for a, b in zip(scatter, level, strict=True)))
+
+
+def starts_in_epoch(epoch: float) -> bool:
+    """Whether a log of lines is taken for the start of a run."""
+    text = "".join(
+        f"{{'loss': {2.5 + 0.1 * (k % 2) - 0.005 * k}, 'epoch': {epoch}}}\n"
+        for k in range(12)
+    )
+    return speaks(standstill.nothing_learned, text)
+
+
+def zero_is_odd(lowest: float) -> bool:
+    return speaks(nonfinite.zero_records, losses(1.0, 1.0, 0.0, lowest, 1.0))
+
+
 LOG_BRACKETS = [
     Bracket(
         "diagnose_log.ENOUGH",
-        lambda n: is_healthy(*[2.5, 2.4, 2.5, 2.3, 2.4][:n]),
+        lambda n: is_healthy(*[2.5, 2.3, 2.4, 2.1, 2.0][:n]),
         4,
         5,
     ),
@@ -247,6 +277,20 @@ LOG_BRACKETS = [
         4,
         6,
     ),
+    Bracket(
+        "rules.log.standstill.FALLEN",
+        lambda x: learns_nothing(1.0, 1.0, 1.0, 1 - x, 1 - x, 1 - x),
+        0.008,
+        0.003,
+    ),
+    Bracket("rules.log.standstill.BY_CHANCE", scatters, 4.0, 2.0),
+    Bracket("rules.log.standstill.FIRST_EPOCHS", starts_in_epoch, 0.15, 0.07),
+    Bracket(
+        "rules.log.standstill.FLAT_RECORDS", lambda n: learns_nothing(*[1.5] * n), 4, 5
+    ),
+    Bracket("rules.log.standstill.REPEATED", lambda n: repeats(3, n), 3, 4),
+    Bracket("rules.log.standstill.DISTINCT", lambda n: repeats(n, 12), 2, 3),
+    Bracket("rules.log.nonfinite.LOWEST", zero_is_odd, 0.007, 0.015),
     Bracket(
         "rules.log.standstill.SAME_RECORDS", lambda n: stands_still(1.2345, n), 3, 4
     ),

@@ -54,6 +54,19 @@ def box(**rows):
     return "".join(["-------------\n", *lines, "-------------\n"])
 
 
+def falling(count, start=2.5, by=0.05):
+    """A loss that falls at every record."""
+    return [round(start - by * k, 4) for k in range(count)]
+
+
+def epochs(losses, length):
+    """Lines of epochs in which steps start again."""
+    return "".join(
+        f"Epoch {k // length} step {k % length} loss {loss}\n"
+        for k, loss in enumerate(losses)
+    )
+
+
 SOUND = iterations(noisy(2.5, 20))
 QUIET = noisy(2.5, 20)
 
@@ -65,6 +78,10 @@ PAIRS = {
     "hidden_nan": (
         trainer([2.5, 2.4, 0.0, 0.0, 0.0]),
         trainer([2.5, 2.4, 0.0, 2.3, 2.2]),
+    ),
+    "zero_records": (
+        trainer([2.5, 2.4, 0.0, 2.3, 0.0, 2.2]),
+        trainer([2.5, 0.4, 0.0, 0.002, 0.0, 0.001]),
     ),
     "nothing_to_learn": (
         trainer([0.0] * 5, norms=[0.0] * 5),
@@ -86,7 +103,7 @@ PAIRS = {
         + iterations(noisy(0.5, 6), first=7),
     ),
     "norm_not_finite": (
-        trainer(noisy(2.5, 9), norms=[NAN, *[1.5] * 8]),
+        trainer(falling(9), norms=[NAN, *[1.5] * 8]),
         trainer(noisy(2.5, 9), norms=[1.5] * 9),
     ),
     "average_not_finite": (
@@ -123,6 +140,14 @@ PAIRS = {
         iterations([1.2345] * 5),
         iterations([1.2345] * 3 + [1.2346]),
     ),
+    "repeated_epochs": (
+        epochs(noisy(2.5, 5) * 3, 5),
+        epochs(noisy(2.5, 5) * 2 + noisy(2.5, 5, seed=1), 5),
+    ),
+    "nothing_learned": (
+        iterations(noisy(2.5, 40), first=0, every=10),
+        iterations(falling(40), first=0, every=10),
+    ),
     "no_gradient": (
         trainer([2.5, 2.51, 2.49, 2.5], norms=[0.0] * 4),
         trainer([2.5, 2.51, 2.49, 2.5], norms=[0.0, 0.0, 0.5, 0.5]),
@@ -150,7 +175,7 @@ PAIRS = {
         trainer([2.5, 2.4, 2.3, 2.2], [0.1] * 4),
     ),
     "norm_spike": (
-        trainer(noisy(2.5, 12), norms=[1.5] * 6 + [95.0] + [1.6] * 5),
+        trainer(falling(12), norms=[1.5] * 6 + [95.0] + [1.6] * 5),
         trainer(noisy(2.5, 12), norms=[1.5] * 6 + [9.5] + [1.6] * 5),
     ),
     "growing_sums": (
@@ -221,6 +246,9 @@ def test_a_sign_is_whole(rule):
         ("at_chance", "broken", "lr_too_high", 100),
         ("clamped", "broken", "lr_too_high", 300),
         ("no_update", "broken", "detached_graph", 1),
+        ("repeated_epochs", "broken", "optimizer_misconfigured", 0),
+        ("nothing_learned", "unclear", "unknown", 0),
+        ("zero_records", "unclear", "unknown", 3),
         ("no_gradient", "broken", "detached_graph", 1),
         ("resume_jump", "broken", "resume_state_lost", 5006),
         ("stopped", "broken", "fp16_overflow", 21),
@@ -347,3 +375,30 @@ def test_a_long_fall_of_the_scale_from_a_middle_level_is_not_called_healthy() ->
     report = diagnose_log(SOUND + falling_scale(16384.0, 13))
     assert report.verdict in {"broken", "unclear"}
     assert "16384" in str(report)
+
+
+def test_a_run_that_starts_again_repeats_its_numbers_and_is_not_frozen():
+    assert diagnose_log(iterations(falling(9)) * 2).verdict == "healthy"
+
+
+def test_a_loss_that_stands_in_mid_run_is_unclear():
+    report = diagnose_log(iterations(noisy(2.5, 40), first=90_000, every=10))
+    assert report.verdict == "unclear"
+    assert "from its start" in report.next_test
+
+
+def test_nothing_is_expected_of_a_warm_up():
+    rates = [1e-7 * k for k in range(1, 13)]
+    assert diagnose_log(trainer(noisy(2.5, 12), rates=rates)).verdict == "healthy"
+    assert diagnose_log(trainer(noisy(2.5, 12))).verdict == "unclear"
+
+
+@pytest.mark.parametrize("count", [8, 30, 200])
+def test_a_loss_that_only_scatters_is_seldom_called_healthy(count):
+    """By chance it falls by 1.5 standard deviations in 7 of 100 logs."""
+    logs = [
+        iterations(noisy(4.6, count, spread=0.02, seed=seed)) for seed in range(100)
+    ]
+    verdicts = [diagnose_log(text).verdict for text in logs]
+    assert verdicts.count("unclear") > 80
+    assert "broken" not in verdicts

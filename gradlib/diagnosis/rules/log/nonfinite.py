@@ -33,6 +33,10 @@ usual work: it tries a doubled scale every 2,000 steps and skips one update."""
 CALM = 1.5
 """Loss after over loss before, up to which it did not rise but scatters."""
 
+LOWEST = 0.01
+"""Lowest loss over the median, above which a loss of exactly 0 is not where the run was
+heading."""
+
 FLOAT32_FORMATS = {
     *("caffe", "columns", "darknet", "detectron2", "frcnn_session", "keras", "mmcv"),
     *("mxnet", "opennmt", "pytorch_imagenet", "ssd_pytorch", "tf_estimator", "tf_slim"),
@@ -222,6 +226,31 @@ def hidden_nan(log: TrainingLog) -> Sign | None:
         {"first bad step": log.log.shown(step), "records of exactly 0": len(zeros)},
         "Set logging_nan_inf_filter=False to see the NaN, and run these 50 steps in "
         "bfloat16 or float32: finite numbers mean half precision.",
+    )
+
+
+def zero_records(log: TrainingLog) -> Sign | None:
+    """A loss of exactly 0 here and there, between losses that are far from it."""
+    loss = log.loss
+    if loss is None or loss.name != "loss" or log.is_reinforcement:
+        return None
+    zeros = [k for k, value in enumerate(loss.values) if value == 0.0]
+    last = max((k for k, value in enumerate(loss.values) if value), default=-1)
+    inside = [k for k in zeros if k < last]
+    others = [abs(v) for v in loss.finite.values if v]
+    if not inside or len(inside) > len(others) or min(others) < LOWEST * median(others):
+        return None
+    first = inside[0]
+    return Sign(
+        UNCLEAR,
+        f"The loss is exactly 0 at {len(inside)} of {len(loss)} records, first at "
+        f"{log.at(loss.steps[first])}, between losses of {min(others):.4g} to "
+        f"{max(others):.4g}: a batch in which no label counts, or a NaN that the "
+        "Hugging Face Trainer replaces by 0.",
+        step=loss.steps[first],
+        layer="loss",
+        test="Count the labels of that batch that are not masked (-100), and set "
+        "logging_nan_inf_filter=False to see a NaN.",
     )
 
 

@@ -4,7 +4,8 @@ import math
 from statistics import median
 
 from gradlib.diagnosis.evidence.training_log import Curve, TrainingLog, log_of
-from gradlib.diagnosis.rules.log.sign import BROKEN, TENTH, Sign
+from gradlib.diagnosis.rules.log.rise import DOUBLED, slow_rise
+from gradlib.diagnosis.rules.log.sign import BROKEN, TENTH, UNCLEAR, Sign
 from gradlib.logs.names import is_loss
 
 NEAR = 0.002
@@ -22,6 +23,27 @@ CLASSES = (
     50304, 50432, 51200, 65024, 65536, 100277, 128256, 151936, 152064, 250002, 256000,
 )  # fmt: skip
 """Numbers of classes that benchmarks and vocabularies have."""
+
+FALLEN = 0.005
+"""Fall of the loss over its start, below which nothing was learned."""
+
+BY_CHANCE = 2.8
+"""The same over the usual difference of neighbours, times the square root of the number
+of records whose medians are compared: for a loss that only scatters the standard
+deviation of it is 1.9 (normal noise)."""
+
+FIRST_EPOCHS = 0.1
+"""Epochs before the first record of a log that shows the start of a run."""
+
+FLAT_RECORDS = 5
+"""Records from which a loss that stands is told from one that has not begun."""
+
+REPEATED = 4
+"""Records in a row that are those of the epoch before, to the last digit; two are so by
+rounding."""
+
+DISTINCT = 3
+"""Losses of an epoch that repeats; a rate at the edge makes two that take turns."""
 
 SAME_RECORDS = 4
 """Records with the same loss to the last digit; three happen by rounding."""
@@ -46,6 +68,11 @@ CLAMPS = {
 
 CLAMP_DIGITS = 2e-5
 """Relative distance from such a level: logs print 5 to 6 digits of it."""
+
+ONE_PARAMETER = (
+    "Print the norm of one parameter before and after an update, and its grad: None "
+    "means a cut graph, 0 a frozen or masked model, no change a wrong optimizer."
+)
 
 
 def nothing_to_learn(log: TrainingLog) -> Sign | None:
@@ -208,9 +235,7 @@ def no_update(log: TrainingLog) -> Sign | None:
         step,
         "loss",
         {"records": count},
-        "Print the norm of one parameter before and after an update, and its grad: "
-        "None means a cut graph, 0 a frozen or masked model, no change a wrong "
-        "optimizer.",
+        ONE_PARAMETER,
     )
 
 
@@ -238,3 +263,97 @@ def no_gradient(log: TrainingLog) -> Sign | None:
         {"records": len(norm) - zeros},
         "Count the parameters with requires_grad and the labels that are not masked.",
     )
+
+
+def repeated_epochs(log: TrainingLog) -> Sign | None:
+    """Each epoch shows the numbers of the one before, so no parameter moved."""
+    loss = log.loss
+    if loss is None or log.is_reinforcement or log.events("resumed", "restarted"):
+        return None
+    values = loss.values
+    last = values[-1]
+    if not math.isfinite(last) or _digits(last) < DIGITS:
+        return None
+    before = (k for k in range(len(values) - 2, -1, -1) if values[k] == last)
+    period = len(values) - 1 - next(before, len(values) - 1)
+    if not period:
+        return None
+    start = len(values)
+    while start > period and values[start - 1] == values[start - 1 - period]:
+        start -= 1
+    count = len(values) - start
+    if count < max(period, REPEATED) or len(set(values[-period:])) < DISTINCT:
+        return None
+    step = loss.steps[start]
+    return Sign(
+        BROKEN,
+        f"From {log.at(step)} on each of {count} losses is that of {period} records "
+        "before, to the last digit: each epoch gives the same numbers, so no update "
+        "changes the model.",
+        (("optimizer_misconfigured", 0.5), ("detached_graph", 0.5)),
+        step,
+        "loss",
+        {"records": count, "period": period},
+        ONE_PARAMETER,
+    )
+
+
+def nothing_learned(log: TrainingLog) -> Sign | None:
+    """From the first record to the last the loss has not fallen more than by chance."""
+    loss = log.loss
+    if loss is None or not loss.is_finite or len(loss) < FLAT_RECORDS:
+        return None
+    if 0.0 in loss.values:
+        return None
+    if log.is_reinforcement or log.is_adversarial or log.improves:
+        return None
+    if log.events("overflow", "skipped") or _warms_up(log) or slow_rise(log):
+        return None
+    third = max(2, len(loss) // 3)
+    start, end = median(loss.values[:third]), median(loss.values[-third:])
+    from_the_start = _shows_the_start(log, loss)
+    chance = BY_CHANCE * loss.jump / math.sqrt(third) if from_the_start else 0.0
+    if start - end > max(FALLEN * abs(start), chance):
+        return None
+    rate = log.rate
+    known = f", at a learning rate of at most {rate.largest:.3g}" if rate else ""
+    told = (
+        f"{loss.name} is {start:.5g} at the start and {end:.5g} at the end of "
+        f"{len(loss)} records, whose neighbours differ by {loss.jump:.2g}{known}: "
+    )
+    if not from_the_start:
+        return Sign(
+            UNCLEAR,
+            told + "it stands, and this part of the run does not show from where it "
+            "came.",
+            step=loss.steps[0],
+            layer=loss.name,
+            test="Read the log from its start: a loss that has fallen stands at its "
+            "level, one that never fell learns nothing.",
+        )
+    return Sign(
+        UNCLEAR,
+        told + "nothing is learned so far.",
+        step=loss.steps[0],
+        layer=loss.name,
+        test="Train on one batch for 100 steps: a loss that falls there needs more "
+        "steps or a larger rate, one that stays shows that no gradient reaches the "
+        "parameters.",
+    )
+
+
+def _warms_up(log: TrainingLog) -> bool:
+    """The rate rises to the end of the log, so little is expected yet."""
+    rate = log.rate
+    return bool(rate and rate.values[-1] == rate.largest > DOUBLED * rate.values[0])
+
+
+def _shows_the_start(log: TrainingLog, loss: Curve) -> bool:
+    """The log begins where the run does, or does not say where it begins."""
+    epochs = log.curves.get("epoch")
+    if log.log.unit == "epoch":
+        return log.log.shown(loss.steps[0]) <= 1
+    if log.log.unit == "step":
+        every = max(1, loss.steps[1] - loss.steps[0])
+        return log.log.shown(loss.steps[0]) <= every
+    return epochs is None or epochs.values[0] <= FIRST_EPOCHS

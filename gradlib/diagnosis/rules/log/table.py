@@ -13,6 +13,7 @@ from gradlib.diagnosis.rules.log.sign import LogRule
 LOG_RULES: tuple[LogRule, ...] = (
     nonfinite.first_nonfinite,
     nonfinite.hidden_nan,
+    nonfinite.zero_records,
     standstill.nothing_to_learn,
     standstill.constant_norm,
     loss_scale.scale_collapse,
@@ -26,7 +27,9 @@ LOG_RULES: tuple[LogRule, ...] = (
     standstill.at_chance,
     standstill.clamped,
     standstill.no_update,
+    standstill.repeated_epochs,
     standstill.no_gradient,
+    standstill.nothing_learned,
     rise.resume_jump,
     nonfinite.stopped,
     nonfinite.refused,
