@@ -53,6 +53,10 @@ _STEP = re.compile(
 )
 _AT = re.compile(r"(?i)\b(?:iteration|iter|step|update)s?\W{1,3}(\d{1,12})\b")
 _EPOCH = re.compile(r"(?i)\bepochs?\W{0,4}(\d{1,9})\b")
+_HEADING = re.compile(
+    r"(?i)(?:^|\s)(?:iteration|iter|step|update)\W{1,3}(\d{1,12})(?:\s?/\s?\d+)?\W*$"
+)
+_TENSOR = re.compile(rf"tensor\(({NUMBER})[^()]*\)")
 _BOX = re.compile(rf"^\s*[|│]\s*([A-Za-z][\w/ .\-()]*?)\s*[|│]\s*({NUMBER})\s*[|│]\s*$")
 _RULE = re.compile(r"^\s*[-=+|─━┄╌┬┴┼:\s]{4,}$")
 _HEADER = re.compile(r"(?i)loss|gpu_mem|perplexity")
@@ -537,7 +541,12 @@ class Reader:
             column = rename.get(name.strip()) or column_of(name)
             if not column:
                 continue
-            if column not in columns or name == column:
+            if column == "loss" in columns and grammar and "loss" in grammar.running:
+                both = (columns["loss"], to_number(value))
+                columns["loss"], columns["average_loss"] = (
+                    both if name == "loss" else both[::-1]
+                )
+            elif column not in columns or name == column:
                 columns[column] = to_number(value)
             if average and (is_loss(column) or column == "gradient_norm"):
                 columns.setdefault(f"average_{column}", to_number(average))
@@ -560,6 +569,8 @@ class Reader:
     def _pairs(self, text: str) -> bool:
         """The rest: names and numbers, a sign between, or after ``loss`` a blank."""
         columns = self._named(text)
+        if tensor := _TENSOR.fullmatch(text):
+            columns = {"loss": to_number(tensor[1])}
         if not any(map(is_quantity, columns)) and _HEADER.search(text):
             columns = _blank_columns(text)
         if not any(map(is_quantity, columns)):
@@ -582,7 +593,7 @@ class Reader:
                 step = table.batch(int(columns["epoch"]), step, length, 1)
         if step < 0 and "step" in self._context:
             step = self._context["step"]
-            if table.overlaps(columns):
+            if table.is_at(step) and table.overlaps(columns):
                 del self._context["step"]
                 step = -1
         if step < 0 and table.belongs(columns):
@@ -592,10 +603,11 @@ class Reader:
         return True
 
     def _heading(self, text: str) -> bool:
-        epoch = _EPOCH.search(text)
-        if epoch:
-            self._context["epoch"] = int(epoch[1])
-        return bool(epoch)
+        """A line that counts an epoch or a step for the lines below it."""
+        counted = {"epoch": _EPOCH.search(text), "step": _HEADING.search(text)}
+        found = {name: int(match[1]) for name, match in counted.items() if match}
+        self._context.update(found)
+        return bool(found)
 
     # The end.
 
@@ -642,6 +654,8 @@ class Reader:
             name for name in table.history.columns if name.startswith("average_")
         }
         running = self._running.get(table.format, set()) | averages
+        if "average_loss" in averages:
+            running -= {"loss"}
         return Log(
             history,
             tuple(sorted(events, key=lambda event: event.step)),

@@ -63,7 +63,11 @@ class Table:
 
     def overlaps(self, columns: dict[str, float]) -> bool:
         """Whether the last record has one of these columns already."""
-        return not self._pending.keys().isdisjoint(columns)
+        return bool(self._pending.keys() & columns.keys() - {"epoch"})
+
+    def is_at(self, step: int) -> bool:
+        """Whether the last record is of this step."""
+        return step == self._step
 
     def belongs(self, columns: dict[str, float]) -> bool:
         """Whether a line without a step goes on with the last record, which has one."""

@@ -200,6 +200,11 @@ def scatters(fall: float) -> bool:
     return learns_nothing(*(1 + a + b for a, b in zip(scatter, level, strict=True)))
 
 
+def starts_above(fall: float) -> bool:
+    """A first loss so many differences of neighbours above the level of the others."""
+    return learns_nothing(1 + 0.1 * fall, *[1.0, 1.1] * 10, 1.0, 1.0, 1.0)
+
+
 def starts_in_epoch(epoch: float) -> bool:
     """Whether a log of lines is taken for the start of a run."""
     text = "".join(
@@ -284,6 +289,13 @@ LOG_BRACKETS = [
         0.003,
     ),
     Bracket("rules.log.standstill.BY_CHANCE", scatters, 4.0, 2.0),
+    Bracket("rules.log.standstill.FIRST_FALL", starts_above, 5.0, 3.0),
+    Bracket(
+        "rules.log.standstill.GONE",
+        lambda x: speaks(standstill.gone_at_once, losses(10.0, 10 * x, 0.0, 0.0)),
+        1.5e-4,
+        0.7e-4,
+    ),
     Bracket("rules.log.standstill.FIRST_EPOCHS", starts_in_epoch, 0.15, 0.07),
     Bracket(
         "rules.log.standstill.FLAT_RECORDS", lambda n: learns_nothing(*[1.5] * n), 4, 5

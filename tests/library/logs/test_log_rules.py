@@ -87,6 +87,10 @@ PAIRS = {
         trainer([0.0] * 5, norms=[0.0] * 5),
         trainer([0.0, 0.0, 0.5, 0.4, 0.3], norms=[0.0, 0.0, 1.0, 1.0, 1.0]),
     ),
+    "gone_at_once": (
+        iterations([12.5, 1.5e-6, 0.0, 0.0, 0.0]),
+        iterations([12.5, 1.5, 0.0, 0.0, 0.0]),
+    ),
     "constant_norm": (
         trainer([0.0] * 3, norms=[1.7320508075688772] * 3),
         trainer([0.0] * 3, norms=[1.7320508075688772, 0.5, 0.25]),
@@ -238,6 +242,7 @@ def test_a_sign_is_whole(rule):
         ("first_nonfinite", "broken", "fp16_overflow", 21),
         ("hidden_nan", "broken", "fp16_overflow", 3),
         ("nothing_to_learn", "broken", "labels_masked", 1),
+        ("gone_at_once", "broken", "bad_data", 2),
         ("constant_norm", "broken", "fp16_overflow", 1),
         ("scale_collapse", "broken", "fp16_overflow", 21),
         ("overflow_and_rise", "broken", "lr_too_high", 7),

@@ -209,6 +209,8 @@ def hidden_nan(log: TrainingLog) -> Sign | None:
     ):
         step = min(step, log.norm.steps[log.norm.bad[0]])
     before = loss.values[zeros[0] - 1] if zeros[0] else math.nan
+    if not bad_norm and before < LOWEST * loss.values[0]:
+        return None
     return Sign(
         BROKEN,
         f"The loss is exactly 0 from {log.at(loss.steps[zeros[0]])} on"

@@ -62,14 +62,17 @@ def explosion(log: TrainingLog) -> Sign | None:
         if norm.largest > EXTREME_NORM:
             step = first_above(norm, EXTREME_NORM)
             return _exploded(log, norm, step, f"reaches {norm.largest:.3g}")
-    if loss is None or not loss.finite.values or log.is_reinforcement:
+    if loss is None or not loss.finite.values:
         return None
     start = abs(loss.start)
-    if loss.largest > EXTREME_LOSS or loss.largest > EXTREME_RATIO * start > 0:
+    extreme = loss.largest > EXTREME_LOSS and not log.is_reinforcement
+    if extreme or loss.largest > EXTREME_RATIO * start > 0:
         limit = min(EXTREME_LOSS, EXTREME_RATIO * max(start, TINY))
         step = min(_surge(loss) or loss.steps[-1], first_above(loss, limit))
         return _exploded(log, loss, step, f"reaches {loss.largest:.3g}")
-    if log.is_adversarial or log.improves or not loss.start > 0:
+    if log.is_reinforcement or log.is_adversarial or log.improves:
+        return None
+    if not loss.start > 0:
         return None
     rise = loss.end / loss.start
     if rise > RISE and loss.end - loss.start > NOISE * loss.jump * _few(loss):

@@ -4,6 +4,7 @@ import math
 from statistics import median
 
 from gradlib.diagnosis.evidence.training_log import Curve, TrainingLog, log_of
+from gradlib.diagnosis.rules.log.nonfinite import FIRST_STEPS
 from gradlib.diagnosis.rules.log.rise import DOUBLED, slow_rise
 from gradlib.diagnosis.rules.log.sign import BROKEN, TENTH, UNCLEAR, Sign
 from gradlib.logs.names import is_loss
@@ -24,6 +25,10 @@ CLASSES = (
 )  # fmt: skip
 """Numbers of classes that benchmarks and vocabularies have."""
 
+GONE = 1e-4
+"""Loss over the first one that a few updates do not reach; the best first step of a
+language model divides it by 2."""
+
 FALLEN = 0.005
 """Fall of the loss over its start, below which nothing was learned."""
 
@@ -31,6 +36,10 @@ BY_CHANCE = 2.8
 """The same over the usual difference of neighbours, times the square root of the number
 of records whose medians are compared: for a loss that only scatters the standard
 deviation of it is 1.9 (normal noise)."""
+
+FIRST_FALL = 4.0
+"""Fall from the first loss over the usual difference of neighbours: a fast start, and
+four standard deviations of a loss that only scatters."""
 
 FIRST_EPOCHS = 0.1
 """Epochs before the first record of a log that shows the start of a run."""
@@ -93,6 +102,32 @@ def nothing_to_learn(log: TrainingLog) -> Sign | None:
         {"records": count},
         "Count the labels of one batch that are not -100 (or are not masked): 0 means "
         "that nothing is left to learn from.",
+    )
+
+
+def gone_at_once(log: TrainingLog) -> Sign | None:
+    """The loss falls to exactly 0 within the first updates, and stays there."""
+    loss = log.loss
+    if loss is None or log.is_reinforcement or not loss.is_finite:
+        return None
+    first = next((k for k, value in enumerate(loss.values) if value == 0.0), 0)
+    if not 0 < first <= FIRST_STEPS or any(loss.values[first:]):
+        return None
+    if len(loss) - first < 2 or not loss.values[first - 1] < GONE * loss.values[0]:
+        return None
+    fallen = next(k for k, v in enumerate(loss.values) if v < GONE * loss.values[0])
+    step = loss.steps[fallen]
+    return Sign(
+        BROKEN,
+        f"The loss falls from {loss.values[0]:.4g} to {loss.values[fallen]:.2g} at "
+        f"{log.at(step)} and to exactly 0 at {log.at(loss.steps[first])}: no data are "
+        "learned that fast.",
+        (("bad_data", 0.55), ("labels_masked", 0.5), ("fp16_overflow", 0.3)),
+        step,
+        "data",
+        {"records of exactly 0": len(loss) - first},
+        "Print one batch as the loss sees it: targets that are all the same, that "
+        "stand in the input, or that are masked give this.",
     )
 
 
@@ -314,6 +349,8 @@ def nothing_learned(log: TrainingLog) -> Sign | None:
     from_the_start = _shows_the_start(log, loss)
     chance = BY_CHANCE * loss.jump / math.sqrt(third) if from_the_start else 0.0
     if start - end > max(FALLEN * abs(start), chance):
+        return None
+    if from_the_start and loss.values[0] - end > FIRST_FALL * loss.jump > 0:
         return None
     rate = log.rate
     known = f", at a learning rate of at most {rate.largest:.3g}" if rate else ""

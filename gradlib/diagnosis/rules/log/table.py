@@ -15,6 +15,7 @@ LOG_RULES: tuple[LogRule, ...] = (
     nonfinite.hidden_nan,
     nonfinite.zero_records,
     standstill.nothing_to_learn,
+    standstill.gone_at_once,
     standstill.constant_norm,
     loss_scale.scale_collapse,
     loss_scale.scaler_searching,
