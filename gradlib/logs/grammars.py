@@ -114,6 +114,12 @@ GRAMMARS: tuple[Grammar, ...] = (
     Grammar("mlx", "Iter <step>: Val loss <val_loss>"),
     Grammar(
         "lightning",
+        "Epoch <epoch>/<epochs>: ...| <batch>/<batches> [",
+        ":",
+        running=("loss",),
+    ),
+    Grammar(
+        "lightning",
         "Epoch <epoch>: ...| <batch>/<batches> [",
         ":",
         running=("loss",),

@@ -49,9 +49,7 @@ _NAME = rf"(?<![\w/.@\-(])({_WORD}(?: {_NO_NUMBER}{_WORD}){{0,3}})"
 _OPENED = rf"(?:(?<==)\[|\[(?={NUMBER}\])|tensor\(|np\.float\d\d\()?"
 _GROUPED = r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?![\w,])"
 _PLAIN = rf"{NUMBER}(?![\d.]*[KM]\b)"
-_VALUE = (
-    rf"{_OPENED}[\"'(]{{0,2}}({_GROUPED}|{_PLAIN})(?:\s{{0,3}}\(({NUMBER})\))?"
-)
+_VALUE = rf"{_OPENED}[\"'(]{{0,2}}({_GROUPED}|{_PLAIN})(?:\s{{0,3}}\(({NUMBER})\))?"
 _SIGNED = re.compile(
     rf"{_NAME}[\"']?(?:[ \t]{{0,4}}[:=]| is(?= ))[ \t]{{0,16}}{_VALUE}"
 )

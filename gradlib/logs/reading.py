@@ -56,6 +56,7 @@ _EPOCH = re.compile(r"(?i)\bepochs?\W{0,4}(\d{1,9})\b")
 _HEADING = re.compile(
     r"(?i)(?:^|\s)(?:iteration|iter|step|update)\W{1,3}(\d{1,12})(?:\s?/\s?\d+)?\W*$"
 )
+_VALIDATION = re.compile(r"(?i)\W*(?:val|valid|validation|eval|evaluation|test|dev)\b")
 _TENSOR = re.compile(rf"tensor\(({NUMBER})[^()]*\)")
 _BOX = re.compile(rf"^\s*[|│]\s*([A-Za-z][\w/ .\-()]*?)\s*[|│]\s*({NUMBER})\s*[|│]\s*$")
 _RULE = re.compile(r"^\s*[-=+|─━┄╌┬┴┼:\s]{4,}$")
@@ -513,10 +514,11 @@ class Reader:
             )
             ends = counts["batch"] == batches
             table.batches_end_epochs = ends and table.batches_end_epochs is not False
-        if grammar.format in ("tqdm_pairs", "lightning") and not any(
-            map(is_quantity, columns)
-        ):
-            return False
+        if grammar.format in ("tqdm_pairs", "lightning"):
+            if not any(map(is_quantity, columns)) and _HEADER.search(text):
+                columns = {**_blank_columns(text[match.end() :]), **columns}
+            if not any(map(is_quantity, columns)):
+                return False
         if grammar.prefix:
             columns = {
                 n if is_validation(n) or n == "epoch" else grammar.prefix + n: v
@@ -579,6 +581,11 @@ class Reader:
                 counts.setdefault("epoch", int(epoch[1]))
             self._context.update({n: c for n, c in counts.items() if c >= 0})
             return bool(counts)
+        if _VALIDATION.match(text):
+            columns = {
+                f"val_{name}" if is_loss(name) and not is_validation(name) else name: x
+                for name, x in columns.items()
+            }
         table = self._get("plain_pairs")
         step = whole(columns.pop("step", -1.0))
         epoch = _EPOCH.search(text)

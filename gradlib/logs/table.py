@@ -70,8 +70,11 @@ class Table:
         return step == self._step
 
     def belongs(self, columns: dict[str, float]) -> bool:
-        """Whether a line without a step goes on with the last record, which has one."""
-        return self._step >= 0 and not self.overlaps(columns)
+        """Whether a line without a step goes on with the last record: that has a step,
+        or is of the same epoch."""
+        epoch = columns.get("epoch", math.nan)
+        same = self._step >= 0 or epoch == self._pending.get("epoch")
+        return same and not self.overlaps(columns)
 
     def put(
         self, names: tuple[str, ...], values: list[float], line: int, step: int

@@ -214,6 +214,17 @@ def starts_in_epoch(epoch: float) -> bool:
     return speaks(standstill.nothing_learned, text)
 
 
+def spike_is(place: int, count: int, size: float) -> Sign | None:
+    values = [2.5 - 0.01 * k for k in range(count)]
+    values[place] = 2.5 * size
+    return sign_of(oddity.loss_spike, losses(*values))
+
+
+def is_harmless(count: int) -> bool:
+    sign = spike_is(5, count, 5.0)
+    return sign is not None and sign.verdict == NORMAL
+
+
 def zero_is_odd(lowest: float) -> bool:
     return speaks(nonfinite.zero_records, losses(1.0, 1.0, 0.0, lowest, 1.0))
 
@@ -273,6 +284,20 @@ LOG_BRACKETS = [
     Bracket(
         "rules.log.rise.RISING", lambda n: rises(*[1.0] * 4, *[1.5] * (n - 4)), 7, 8
     ),
+    Bracket("rules.log.rise.AFTER", lambda n: rises(9.0, 1.0, 1.0, *[3.0] * n), 2, 3),
+    Bracket(
+        "rules.log.oddity.LOSS_SPIKE",
+        lambda x: spike_is(5, 12, x) is not None,
+        2.0,
+        4.0,
+    ),
+    Bracket(
+        "rules.log.oddity.FEWEST_AROUND",
+        lambda n: spike_is(2, n, 5.0) is not None,
+        4,
+        5,
+    ),
+    Bracket("rules.log.oddity.MANY", is_harmless, 25, 40),
     Bracket("rules.log.rise.NOISE", rises_in_noise, 3.0, 6.0),
     Bracket("rules.log.standstill.NEAR", guesses, 0.003, 0.0015),
     Bracket("rules.log.standstill.CHANCE_STEPS", lambda n: guesses(last=n), 40, 60),

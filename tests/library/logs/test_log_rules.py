@@ -182,6 +182,10 @@ PAIRS = {
         trainer(falling(12), norms=[1.5] * 6 + [95.0] + [1.6] * 5),
         trainer(noisy(2.5, 12), norms=[1.5] * 6 + [9.5] + [1.6] * 5),
     ),
+    "loss_spike": (
+        iterations([*falling(6), 9.5, *falling(6, start=2.2)]),
+        iterations([*falling(6), 4.5, *falling(6, start=2.2)]),
+    ),
     "growing_sums": (
         "".join(
             f"step {k} loss {100.5 * k} score {0.1 * k}\n" for k in range(1, 8)
@@ -267,6 +271,7 @@ def test_a_sign_is_whole(rule):
         ("slow_rise", "unclear", "unknown", 12),
         ("norm_spike", "unclear", "unknown", 7),
         ("negative_loss", "unclear", "unknown", 4),
+        ("loss_spike", "unclear", "unknown", 7),
         ("refused", "unclear", "unknown", 1),
     ],
 )
@@ -407,3 +412,24 @@ def test_a_loss_that_only_scatters_is_seldom_called_healthy(count):
     verdicts = [diagnose_log(text).verdict for text in logs]
     assert verdicts.count("unclear") > 80
     assert "broken" not in verdicts
+
+
+def test_a_short_log_that_loses_all_again_is_broken():
+    text = iterations([15.5, 13.0, 3.8, 2.4, 1.4, 5.8, 7.1, 10.0], every=55)
+    report = diagnose_log(text)
+    assert (report.verdict, report.cause) == ("broken", "lr_too_high")
+    assert report.first_bad_step == 276
+
+
+def test_one_lucky_batch_is_no_best_level():
+    losses = noisy(3.0, 12, spread=0.3)
+    losses[5] = 0.5
+    assert diagnose_log(iterations(losses)).verdict != "broken"
+
+
+def test_a_spike_among_many_records_is_normal():
+    losses = falling(40)
+    losses[20] = 15.5
+    report = diagnose_log(iterations(losses))
+    assert report.verdict == "healthy"
+    assert "unlike the others" in report.remarks[0]

@@ -3,8 +3,9 @@
 `threads/labels.tsv` says what each is: broken since when, healthy, or too little to
 say.
 Losses and norms are multiplied by one factor; dates, names and paths are left out. The
-labels were written before a rule had seen the logs; afterwards all of them were used to
-mend reading and rules, so that they show no more how a new log fares.
+labels were written before a rule had seen the logs. The second set was scored after the
+first had been used to mend reading and rules, and then used for that too: both show
+that nothing gets worse, and no more how a new log fares.
 """
 
 import csv
@@ -46,7 +47,4 @@ def test_what_is_broken_is_called_so(name: str) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_is_not_broken_raises_no_alarm(name: str) -> None:
-    verdict = diagnose_log(path(name)).verdict
-    assert verdict != "broken"
-    if LABELS[name]["verdict"] == "unclear":
-        assert verdict == "unclear"
+    assert diagnose_log(path(name)).verdict != "broken"

@@ -11,6 +11,16 @@ SPIKE = 30.0
 """Gradient norm over its median; heavy tails of language models reach 10."""
 
 
+LOSS_SPIKE = 3.0
+"""Loss over its median and over its neighbours; ordinary batches differ by 2."""
+
+FEWEST_AROUND = 5
+"""Records of which one can stand out."""
+
+MANY = 30
+"""Records around a spike that show that it did no harm."""
+
+
 def norm_spike(log: TrainingLog) -> Sign | None:
     """One norm far above the others, and the next record is as before."""
     norm = log.norm
@@ -28,7 +38,7 @@ def norm_spike(log: TrainingLog) -> Sign | None:
         return None
     step = finite.steps[place]
     return Sign(
-        NORMAL if len(finite) >= 50 else UNCLEAR,
+        NORMAL if len(finite) >= MANY else UNCLEAR,
         f"The gradient norm is {finite.largest:.4g} at {log.at(step)}, "
         f"{finite.largest / max(finite.typical, TINY):.3g} times its median, and "
         f"{after[0]:.4g} right after: one batch, harmless where gradients are clipped.",
@@ -36,6 +46,33 @@ def norm_spike(log: TrainingLog) -> Sign | None:
         layer=norm.name,
         test=f"Look at the batch of {log.at(step)}, and clip at "
         f"{5 * finite.typical:.2g}.",
+    )
+
+
+def loss_spike(log: TrainingLog) -> Sign | None:
+    """One loss far above the others, and the next record is as before."""
+    loss = log.loss
+    if loss is None or loss.bad or len(loss) < FEWEST_AROUND:
+        return None
+    if log.is_reinforcement or log.is_adversarial or loss.name in log.log.running:
+        return None
+    usual = loss.typical
+    place = max(range(len(loss)), key=lambda k: loss.values[k])
+    around = [*loss.values[max(0, place - 2) : place], *loss.values[place + 1 :][:2]]
+    if place < 2 or len(around) < 3 or not usual > 0:
+        return None
+    if loss.values[place] < LOSS_SPIKE * max(*around, usual):
+        return None
+    step = loss.steps[place]
+    return Sign(
+        NORMAL if len(loss) >= MANY else UNCLEAR,
+        f"{loss.name} is {loss.values[place]:.4g} at {log.at(step)}, "
+        f"{loss.values[place] / usual:.3g} times its median, and "
+        f"{loss.values[place + 1]:.4g} right after: one batch that is unlike the "
+        "others, harmless where gradients are clipped.",
+        step=step,
+        layer=loss.name,
+        test=f"Look at the batch of {log.at(step)}, and clip the gradient.",
     )
 
 

@@ -41,6 +41,10 @@ without losing anything."""
 RISING = 8
 """Records from which a rise is told from the noise of a few batches."""
 
+AFTER = 3
+"""Records after the lowest one, all above twice the best level, that are a rise for
+good however few records there are; two are bad batches."""
+
 NOISE = 4.0
 """Usual differences of neighbours that a rise must exceed."""
 
@@ -153,10 +157,12 @@ def slow_rise(log: TrainingLog) -> Sign | None:
     loss = log.loss
     if loss is None or log.is_reinforcement or log.is_adversarial or log.improves:
         return None
-    if loss.name in log.log.running or len(loss.finite) < RISING or not loss.best > 0:
+    if loss.name in log.log.running or not loss.best > 0:
         return None
-    rise = loss.end / loss.best
-    if rise <= SLOW_RISE or loss.end - loss.best < NOISE * loss.jump:
+    rise, after = loss.end / loss.best, _after_lowest(loss)
+    for_good = len(after) >= AFTER and min(after.values) > DOUBLED * loss.best
+    in_noise = len(loss.finite) < RISING or loss.end - loss.best < NOISE * loss.jump
+    if rise <= SLOW_RISE or (in_noise and not for_good):
         return None
     told = (
         f"{loss.name} is {loss.end:.4g} at the end, {rise:.3g} times its best level "
@@ -165,16 +171,24 @@ def slow_rise(log: TrainingLog) -> Sign | None:
     lost = loss.end - loss.best > LOST * (loss.start - loss.best)
     if rise < DOUBLED or not lost or is_validation(loss.name):
         return Sign(UNCLEAR, told, step=loss.steps[-1], test=TENTH)
-    limit = max(DOUBLED * loss.best, loss.best + NOISE * loss.jump)
+    limit = max(DOUBLED * loss.best, 0.0 if for_good else loss.best + NOISE * loss.jump)
     return Sign(
         BROKEN,
         told,
         (("lr_too_high", 0.6), ("bad_data", 0.35), ("warmup_missing", 0.3)),
-        first_above(loss.after_best, limit),
+        first_above(after if for_good else loss.after_best, limit),
         loss.name,
         {"best": loss.best, "end": loss.end},
         TENTH,
     )
+
+
+def _after_lowest(curve: Curve) -> Curve:
+    """The finite records after the lowest one."""
+    finite = curve.finite
+    lowest = min(finite.values)
+    place = max(k for k, value in enumerate(finite.values) if value == lowest)
+    return Curve(curve.name, finite.steps[place + 1 :], finite.values[place + 1 :])
 
 
 def resume_jump(log: TrainingLog) -> Sign | None:

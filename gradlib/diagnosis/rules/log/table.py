@@ -37,6 +37,7 @@ LOG_RULES: tuple[LogRule, ...] = (
     reinforcement.reward_without_gradient,
     reinforcement.reinforcement,
     oddity.norm_spike,
+    oddity.loss_spike,
     oddity.growing_sums,
     oddity.negative_loss,
     oddity.epoch_boundaries,
