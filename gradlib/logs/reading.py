@@ -63,6 +63,7 @@ _RULE = re.compile(r"^\s*[-=+|─━┄╌┬┴┼:\s]{4,}$")
 _HEADER = re.compile(r"(?i)loss|gpu_mem|perplexity")
 _CELLS = re.compile(r"\s{2,}|\t|\s*[|│]\s*")
 _NUMBER = re.compile(NUMBER)
+_VALUED = re.compile(rf"(?:^|[\s=:])[\"'\[(]?{NUMBER}")
 _METRIC = re.compile(rf"\d{{13}} +({NUMBER}) +(\d{{1,15}})")
 _LOSSES = re.compile(r"(?i)\bloss(?:es)?\W*$")
 _UNICODE = re.compile(r"(?<=[{,\s])u(?=[\"'])")
@@ -378,7 +379,7 @@ class Reader:
                 self._add(self._get("csv"), columns, step)
                 return True
         self._csv = []
-        if len(cells) < 2 or any(map(_NUMBER.search, cells)) > text.startswith('"'):
+        if len(cells) < 2 or any(map(_VALUED.search, cells)) > text.startswith('"'):
             return False
         if any(map(_NUMBER.fullmatch, cells)):
             return False

@@ -68,7 +68,7 @@ class Bracket:
 # Limits of time and memory, lengths of trials, sizes of samples, floors of divisions,
 # and confidences: no verdict lies on either side of them.
 OTHER_NUMBERS = {
-    "diagnose_history.BEHIND",
+    "diagnose_log.BEHIND",
     "examination.SECONDS",
     "examination.BASE_SHARE",
     "evidence.loss_curve.TINY",
