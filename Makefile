@@ -48,7 +48,7 @@ lint: $(INSTALLED)
 check: browser runtime lint test
 	rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going
-	$(BIN)/python -m pytest tests/site -n 2
+	$(BIN)/python -m pytest tests/site -n 2 --dist loadgroup
 	$(BIN)/python -m pytest tests/colab -k "bare or git or concepts or field_guide"
 
 # Runs every chapter as Colab does: only what Colab brings, gradlib through git.
@@ -57,7 +57,7 @@ colab: $(INSTALLED)
 
 # Opens every page of the built book in Chromium.
 site: browser runtime book
-	$(BIN)/python -m pytest tests/site -n 2
+	$(BIN)/python -m pytest tests/site -n 2 --dist loadgroup
 
 browser:
 	@if [ -z "$(CHROMIUM)" ]; then \

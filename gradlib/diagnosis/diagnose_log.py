@@ -1,11 +1,18 @@
 """Diagnose the log of a training, where there are no model and no data to look at."""
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from os import PathLike
 
+from gradlib.diagnosis.evidence.loss_curve import LossCurve
 from gradlib.diagnosis.evidence.training_log import TrainingLog
 from gradlib.diagnosis.report import Finding, Report
-from gradlib.diagnosis.rules.log import BROKEN, LOG_RULES, NORMAL, UNCLEAR, Sign
+from gradlib.diagnosis.rules.history import HISTORY_RULES
+from gradlib.diagnosis.rules.log.sign import BROKEN, NORMAL, UNCLEAR, Sign
+from gradlib.diagnosis.rules.log.table import LOG_RULES
+from gradlib.history import History
 from gradlib.logs import Log, read_log
 
 ENOUGH = 5
@@ -14,6 +21,11 @@ chance is as likely as not."""
 
 IN_A_ROW = 4
 """Records, each lower than the one before, that are enough: by chance, 1 in 24."""
+
+
+BEHIND = 0.05
+"""How far behind the rules on monitored runs those on any log are told: the former see
+more."""
 
 
 def diagnose_log(path_or_text: str | PathLike[str]) -> Report:
@@ -45,7 +57,9 @@ def diagnose_log(path_or_text: str | PathLike[str]) -> Report:
 
 
 def judge(log: Log) -> Report:
-    """The report on a log that was read.
+    """The report on a log that was read, or on a recorded history.
+
+    All rules on logs are asked, and where layers were monitored those on histories.
 
     Example:
         >>> log = read_log("".join(f"step {k} loss {9 - k}.5\\n" for k in range(9)))
@@ -57,11 +71,11 @@ def judge(log: Log) -> Report:
     broken = [sign for sign in signs if sign.verdict == BROKEN]
     unclear = [sign for sign in signs if sign.verdict == UNCLEAR]
     normal = [sign for sign in signs if sign.verdict == NORMAL]
-    findings = _findings(broken)
+    findings = _merged(_ask_layers(log), _findings(broken))
     first = min((s.step for s in broken if s.step is not None), default=None)
-    if broken:
+    if findings:
         verdict = "broken"
-        test = max(broken, key=_confidence).test
+        test = max(broken, key=_confidence).test if broken else ""
     elif unclear:
         verdict = "unclear"
         first = min((s.step for s in unclear if s.step is not None), default=None)
@@ -108,6 +122,43 @@ def _findings(signs: list[Sign]) -> tuple[Finding, ...]:
     return tuple(sorted(found.values(), key=lambda f: f.confidence, reverse=True))
 
 
+def _ask_layers(log: Log) -> list[Finding]:
+    """What the rules on histories say of a run whose layers were monitored."""
+    history = log.history
+    if "loss" not in history or not (log.format == "history" or _is_monitored(history)):
+        return []
+    _, losses = history.recorded("loss")
+    finite = history.diverged_at is None and math.isfinite(losses[-1])
+    curve = LossCurve(tuple(losses), finite=finite)
+    return [finding for rule in HISTORY_RULES if (finding := rule(history, curve))]
+
+
+def _is_monitored(history: History) -> bool:
+    """Whether there are columns of single layers."""
+    kinds = ("gradient_norm", "update_ratio", "activation_std")
+    return any(history.layers(kind) for kind in kinds)
+
+
+def _merged(found: list[Finding], others: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """Findings of both kinds of rules, the likeliest first."""
+    return tuple(
+        sorted(
+            [*found, *_added(found, others)],
+            key=lambda finding: finding.confidence,
+            reverse=True,
+        )
+    )
+
+
+def _added(found: list[Finding], others: tuple[Finding, ...]) -> Iterator[Finding]:
+    """Causes that no rule on histories has named, told after those that were."""
+    limit = min((finding.confidence for finding in found), default=1.0 + BEHIND)
+    known = {finding.cause for finding in found}
+    for finding in others:
+        if finding.cause not in known:
+            yield replace(finding, confidence=min(finding.confidence, limit - BEHIND))
+
+
 def _is_sound(evidence: TrainingLog) -> bool:
     """Enough finite records, and the loss is not higher at the end."""
     loss = evidence.loss
@@ -121,10 +172,9 @@ def _is_sound(evidence: TrainingLog) -> bool:
 
 def _watched(evidence: TrainingLog) -> str:
     log, loss = evidence.log, evidence.loss
-    told = (
-        f"{_count(len(log.history), 'record')} of {_count(log.lines, 'line')}, format "
-        f"{log.format}"
-    )
+    told = _count(len(log.history), "record")
+    if log.lines:
+        told += f" of {_count(log.lines, 'line')}, format {log.format}"
     if loss is not None and loss.finite.values:
         told += (
             f"; {loss.name} from {loss.start:.4g} to {loss.end:.4g} between "

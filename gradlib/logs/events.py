@@ -41,6 +41,7 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     ("stopped", r"(?i)(?:minimum loss scale reached|loss scale already at minimum)"),
     ("stopped", r"(?i)nan (?:loss|value)s? during training|FloatingPointError"),
     ("stopped", r"(?i)loss is (?:nan|-?inf|infinite),? (?:stopping|terminating)"),
+    ("stopped", r"(?i)detected nan loss|nan loss with "),
     ("stopped", r"(?i)loss ?tensor is (?:inf or )?nan"),
     ("stopped", r"(?i)model diverged with loss = (?:nan|inf)"),
     ("resumed", r"(?i)\b(?:resum(?:ing|ed) (?:training |model |run )?(?:from|at)\b)"),

@@ -18,7 +18,8 @@ class Grammar:
         format: Name of the format; several grammars may share it.
         line: A part of the line as it is printed. ``<loss>`` stands for a number
             that goes into the column ``loss``, ``...`` for anything, a blank for
-            blanks or nothing; blanks may also stand before a number. ``<step>``
+            blanks or nothing, two blanks for one or more; blanks may also stand before
+            a number. ``<step>``
             counts the record; ``<epoch>`` with ``<batch>`` and ``<batches>`` do so
             together; ``<steps>`` and ``<epochs>`` are totals, which are not kept.
         pairs: How more columns are written in the line: ``":"`` for names and
@@ -60,12 +61,13 @@ def _expression(line: str) -> str:
     parts, end = [], 0
     for place in _PLACE.finditer(line):
         parts.append(re.escape(line[end : place.start()]))
-        name, anything, _ = place.groups()
+        name, anything, blanks = place.groups()
         if name:
             number = COUNT if name in _COUNTED else NUMBER
             parts.append(rf"\s*(?P<{name}>{number})")
         else:
-            parts.append(".{0,400}?" if anything else r"\s*")
+            least = r"\s*" if blanks == " " else r"\s+"
+            parts.append(".{0,400}?" if anything else least)
         end = place.end()
     start = r"(?<![\w.])" if line[:1].isalpha() or line[:1] == "<" else ""
     return start + "".join(parts) + re.escape(line[end:])
@@ -110,6 +112,12 @@ GRAMMARS: tuple[Grammar, ...] = (
     Grammar("torchtune", "Step <step> | loss:<loss>", ":"),
     Grammar("mlx", "Iter <step>: Train loss <loss>,", " "),
     Grammar("mlx", "Iter <step>: Val loss <val_loss>"),
+    Grammar(
+        "lightning",
+        "Epoch <epoch>/<epochs>: ...| <batch>/<batches> [",
+        ":",
+        running=("loss",),
+    ),
     Grammar(
         "lightning",
         "Epoch <epoch>: ...| <batch>/<batches> [",
@@ -182,6 +190,9 @@ GRAMMARS: tuple[Grammar, ...] = (
     Grammar("ppocr", "epoch: [<epoch>/<epochs>], iter: <step>,", ":"),
     Grammar("espnet", "<epoch>epoch:train:<batch>-<last>batch:", ":", first_epoch=1),
     Grammar("espnet", "<epoch>epoch results: [train]", ":"),
+    Grammar("timm", "Train: <epoch> [<batch>/<batches> (", ":"),
+    Grammar("coqui", "-- GLOBAL_STEP: <step>"),
+    Grammar("coqui", "| > ", ":", continues=True),
     Grammar("pytorch_imagenet", "Epoch: [<epoch>][<batch>/<batches>]", " "),
     Grammar("verl", "step:<step> - ", ":"),
     Grammar("pipe_equals", "| step=<step> |", ":"),
@@ -189,7 +200,7 @@ GRAMMARS: tuple[Grammar, ...] = (
     Grammar("mxnet", "Epoch[<epoch>] Batch[<batch>]", ":"),
     Grammar("mxnet", "Epoch[<epoch>] Batch [<batch>]", ":"),
     Grammar("mxnet", "Epoch[<epoch>] Train-", ":"),
-    Grammar("slash_pairs", "[<step>] ... / ", " "),
+    Grammar("slash_pairs", "[<step>] ...  /  ", " "),
 )
 """All formats of one line, the more special before the more general.
 

@@ -10,10 +10,10 @@ COLUMNS: dict[str, str] = {
     "epoch": "epoch epochs ep current_epoch",
     "loss": "loss total_loss loss_total lm_loss step_loss avr_loss average_loss "
     "avg_loss batch_loss mean_loss cost xent losses/total_loss loss/total loss/train "
-    "current_loss loss_step running_loss reduced_train_loss",
+    "current_loss loss_step running_loss reduced_train_loss crossentropyloss",
     "gradient_norm": "grad_norm gnorm gradient_norm gradnorm global_norm total_norm "
     "total_grad_norm grad_total_norm global_grad_norm global_gradient_norm "
-    "gradient_norm/total grad_norm_total",
+    "gradient_norm/total grad_norm_total optim/total_grad_norm grdn",
     "learning_rate": "lr learning_rate learningrate optim0_lr0 lr0 base_lr lr/group0 "
     "learning_rate/group0 lr_group0 train/learning_rate",
     "loss_scale": "loss_scale lossscale grad_scale loss_scaler amp_scale",
@@ -23,6 +23,15 @@ COLUMNS: dict[str, str] = {
 
 A name with ``train/``, ``train_``, ``training_`` or ``train.`` before it is the same.
 """
+
+PIPES = frozenset(
+    (
+        *("ner", "tagger", "parser", "textcat", "textcat_multilabel", "tok2vec"),
+        *("transformer", "senter", "sentrec", "spancat", "morphologizer"),
+        *("entity_linker", "trainable_lemmatizer"),
+    )
+)
+"""Parts of a spaCy pipeline; a dictionary with these keys alone holds their losses."""
 
 IGNORED = re.compile(
     r"^(?:(?:data|iter|batch|step|train|eval|elapsed|remaining|forward|backward|reader|"
@@ -39,12 +48,18 @@ IGNORED = re.compile(
 """Names that say nothing about the health of a training."""
 
 _KNOWN = {alias: column for column, names in COLUMNS.items() for alias in names.split()}
+_PLAIN = frozenset(
+    (
+        *("lm", "total", "mean", "average", "avg", "train", "training", "current"),
+        *("batch", "step", "running", "overall"),
+    )
+)
 _TRAIN = re.compile(r"^train(?:ing)?[/_.]|^(?:actor|policy|model)/(?=lr$)")
 _VALID = re.compile(r"(?:^|[/_. ])(?:val|valid|validation|test|eval|dev)(?:[/_. ]|$)")
 _LOSS = re.compile(r"(?:^|[/_.:0-9])(?:loss|losses|nll|xent)(?:[/_.0-9]|$)|loss$|^loss")
 _NO_LOSS = re.compile(r"weight|coef|scale|_fn|lambda|type|alpha|reduction|clip|filter")
 _RL = re.compile(
-    r"(?:^|[/_])(?:rewards?|reward_std|approx_kl|ppo_kl|ep_rew_mean|"
+    r"(?:^|[/_])(?:rewards?(?!/(?:chosen|rejected|accuracies|margins))|reward_std|approx_kl|ppo_kl|ep_rew_mean|"
     r"averageepret|advantages?|explained_variance)(?:[/_]|$)"
 )
 
@@ -68,6 +83,8 @@ def column_of(name: str) -> str:
     if IGNORED.match(key):
         return ""
     words = key.split("_")
+    if words[-1] == "loss" and " " in name:
+        return "loss" if _PLAIN.issuperset(words[:-1]) else key
     if is_validation(key):
         return key
     for start in range(1, len(words)):

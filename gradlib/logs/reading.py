@@ -19,7 +19,7 @@ from gradlib.logs.events import Event, find_event, speaks_of_half
 from gradlib.logs.grammars import DICTIONARIES, GRAMMARS, Grammar
 from gradlib.logs.lines import is_text, read_lines
 from gradlib.logs.log import Log
-from gradlib.logs.names import column_of, is_loss, is_quantity, is_validation
+from gradlib.logs.names import PIPES, column_of, is_loss, is_quantity, is_validation
 from gradlib.logs.numbers import NUMBER, find_pairs, to_number
 from gradlib.logs.records import as_number, columns_of, whole
 from gradlib.logs.table import Table
@@ -42,7 +42,7 @@ _Columns = dict[str, float]
 _KEY = re.compile(rf"[\"']([^\"'\n]{{1,120}})[\"']\s*:\s*[\"']?({NUMBER})")
 _FRACTION = re.compile(r"[\"']global_step/max_steps[\"']\s*:\s*[\"'](\d+)/")
 _OBJECT = re.compile(r"\{[^{}]*\}?")
-_OPENS = re.compile(r"\{\s*[\"']")
+_OPENS = re.compile(r"\{\s*u?[\"']")
 _BAR = re.compile(r"\|\s*(\d+)/(\d+) \[")
 _BATCH = re.compile(
     r"(?i)\b(?:iter|iteration|step|batch|it)s?\W{0,4}(\d{1,12})\s*(?:/|of)\s*(\d{1,12})"
@@ -53,11 +53,20 @@ _STEP = re.compile(
 )
 _AT = re.compile(r"(?i)\b(?:iteration|iter|step|update)s?\W{1,3}(\d{1,12})\b")
 _EPOCH = re.compile(r"(?i)\bepochs?\W{0,4}(\d{1,9})\b")
+_HEADING = re.compile(
+    r"(?i)(?:^|\s)(?:iteration|iter|step|update)\W{1,3}(\d{1,12})(?:\s?/\s?\d+)?\W*$"
+)
+_VALIDATION = re.compile(r"(?i)\W*(?:val|valid|validation|eval|evaluation|test|dev)\b")
+_TENSOR = re.compile(rf"tensor\(({NUMBER})[^()]*\)")
 _BOX = re.compile(rf"^\s*[|│]\s*([A-Za-z][\w/ .\-()]*?)\s*[|│]\s*({NUMBER})\s*[|│]\s*$")
 _RULE = re.compile(r"^\s*[-=+|─━┄╌┬┴┼:\s]{4,}$")
 _HEADER = re.compile(r"(?i)loss|gpu_mem|perplexity")
 _CELLS = re.compile(r"\s{2,}|\t|\s*[|│]\s*")
 _NUMBER = re.compile(NUMBER)
+_VALUED = re.compile(rf"(?:^|[\s=:])[\"'\[(]?{NUMBER}")
+_METRIC = re.compile(rf"\d{{13}} +({NUMBER}) +(\d{{1,15}})")
+_LOSSES = re.compile(r"(?i)\bloss(?:es)?\W*$")
+_UNICODE = re.compile(r"(?<=[{,\s])u(?=[\"'])")
 _RANK = re.compile(r"^\[?(?:rank|default|gpu|worker)?\s?\d{1,4}\]?:", re.IGNORECASE)
 _YOLO_HEADINGS = {
     "box": "box_loss",
@@ -171,6 +180,7 @@ class Reader:
     def _known(self, text: str) -> bool:
         return (
             self._dictionary(text)
+            or self._metric(text)
             or self._csv_row(text)
             or self._column_row(text)
             or self._grammatical(text)
@@ -202,6 +212,8 @@ class Reader:
 
     def _record(self, text: str) -> bool:
         """A dictionary of a trainer: JSON or Python, whole or cut."""
+        if "u'" in text or 'u"' in text:
+            text = _UNICODE.sub("", text)
         try:
             content, _ = _decode(text.replace("'", '"'))
         except ValueError:
@@ -235,8 +247,9 @@ class Reader:
         The format is empty where a record needs more care than its numbers.
         """
         named: dict[str, int] = {}
+        are_losses = PIPES.issuperset(keys)
         for place, key in enumerate(keys):
-            column = column_of(key)
+            column = column_of(f"loss_{key}" if are_losses else key)
             if column and (column not in named or key == column):
                 named[column] = place
         quantities = [name for name in named if is_quantity(name)]
@@ -285,6 +298,8 @@ class Reader:
         return self._found(found, step, self._format_of(keys))
 
     def _found(self, found: _Columns, step: int, format_: str) -> bool:
+        if PIPES.issuperset(found):
+            found = {f"loss_{key}": value for key, value in found.items()}
         counted, columns = columns_of(found)
         if _is_summary(found) or not any(map(is_quantity, columns)):
             return False
@@ -310,8 +325,20 @@ class Reader:
         if content == self._content and before and before != self._before:
             return True
         self._before, self._content = before, content
+        if _LOSSES.search(before):
+            return self._losses(before, content)
         found = [self._record(part) for part in _OBJECT.findall(content)]
         return any(found)
+
+    def _losses(self, before: str, content: str) -> bool:
+        """A dictionary that the line calls losses, whatever its keys are."""
+        columns = {
+            key if is_loss(key) else f"loss_{key}": to_number(value)
+            for key, value in _KEY.findall(content)
+        }
+        count = _AT.search(before)
+        self._add(self._get("dictionary"), columns, int(count[1]) if count else -1)
+        return bool(columns)
 
     def _block_row(self, text: str, block: _Columns) -> bool:
         if text == "{" or text.endswith((": {", ": [", "[{")):
@@ -352,7 +379,7 @@ class Reader:
                 self._add(self._get("csv"), columns, step)
                 return True
         self._csv = []
-        if len(cells) < 2 or any(map(_NUMBER.search, cells)) > text.startswith('"'):
+        if len(cells) < 2 or any(map(_VALUED.search, cells)) > text.startswith('"'):
             return False
         if any(map(_NUMBER.fullmatch, cells)):
             return False
@@ -372,6 +399,17 @@ class Reader:
             return name if is_quantity(name) else "loss"
         return column_of(cell.rsplit(" - ", 1)[-1])
 
+    def _metric(self, text: str) -> bool:
+        """Time, value and step, as in the files of MLflow; the file has the name."""
+        found = _METRIC.fullmatch(text)
+        if not found:
+            return False
+        name = column_of(Path(self._source).name)
+        column = name if is_quantity(name) else "loss"
+        table, value = self._get("mlflow"), to_number(found[1])
+        self._add(table, {column: value}, int(found[2]))
+        return True
+
     def _column_row(self, text: str) -> bool:
         if self._header:
             tokens = text.strip("|│ ").replace("|", " ").split()
@@ -388,6 +426,11 @@ class Reader:
             if len(names) >= 3 and not any(map(_NUMBER.fullmatch, names)):
                 headings = _YOLO_HEADINGS if "gpu_mem" in text.lower() else _HEADINGS
                 named = [headings.get(n) or column_of(n) for n in names]
+                if named.count("loss") > 1:
+                    named = [
+                        column_of(n.replace(" ", "_")) if name == "loss" else name
+                        for n, name in zip(names, named, strict=True)
+                    ]
                 if any(n in ("step", "epoch") for n in named):
                     self._header, self._blanks = named, 0
                     return True
@@ -467,16 +510,16 @@ class Reader:
         table = self._get(grammar.format)
         if step < 0 and "batch" in counts:
             batches = counts.get("batches", 0)
-            step = (
-                max(0, counts.get("epoch", 0) - grammar.first_epoch) * batches
-                + counts["batch"]
+            step = table.batch(
+                counts.get("epoch", 0), counts["batch"], batches, grammar.first_epoch
             )
             ends = counts["batch"] == batches
             table.batches_end_epochs = ends and table.batches_end_epochs is not False
-        if grammar.format in ("tqdm_pairs", "lightning") and not any(
-            map(is_quantity, columns)
-        ):
-            return False
+        if grammar.format in ("tqdm_pairs", "lightning"):
+            if not any(map(is_quantity, columns)) and _HEADER.search(text):
+                columns = {**_blank_columns(text[match.end() :]), **columns}
+            if not any(map(is_quantity, columns)):
+                return False
         if grammar.prefix:
             columns = {
                 n if is_validation(n) or n == "epoch" else grammar.prefix + n: v
@@ -501,10 +544,17 @@ class Reader:
             column = rename.get(name.strip()) or column_of(name)
             if not column:
                 continue
-            if column not in columns or name == column:
+            if column == "loss" in columns and grammar and "loss" in grammar.running:
+                both = (columns["loss"], to_number(value))
+                columns["loss"], columns["average_loss"] = (
+                    both if name == "loss" else both[::-1]
+                )
+            elif column not in columns or name == column:
                 columns[column] = to_number(value)
             if average and (is_loss(column) or column == "gradient_norm"):
                 columns.setdefault(f"average_{column}", to_number(average))
+        if "g" in columns and "d" in columns:
+            columns["loss_g"], columns["loss_d"] = columns.pop("g"), columns.pop("d")
         return columns
 
     def _tick(self, text: str) -> bool:
@@ -522,6 +572,8 @@ class Reader:
     def _pairs(self, text: str) -> bool:
         """The rest: names and numbers, a sign between, or after ``loss`` a blank."""
         columns = self._named(text)
+        if tensor := _TENSOR.fullmatch(text):
+            columns = {"loss": to_number(tensor[1])}
         if not any(map(is_quantity, columns)) and _HEADER.search(text):
             columns = _blank_columns(text)
         if not any(map(is_quantity, columns)):
@@ -530,6 +582,11 @@ class Reader:
                 counts.setdefault("epoch", int(epoch[1]))
             self._context.update({n: c for n, c in counts.items() if c >= 0})
             return bool(counts)
+        if _VALIDATION.match(text):
+            columns = {
+                f"val_{name}" if is_loss(name) and not is_validation(name) else name: x
+                for name, x in columns.items()
+            }
         table = self._get("plain_pairs")
         step = whole(columns.pop("step", -1.0))
         epoch = _EPOCH.search(text)
@@ -539,13 +596,12 @@ class Reader:
         if step < 0 and not batch and (count := _STEP.search(text)):
             step = int(count[1] or count[2])
         if batch:
-            step = int(batch[1])
-            if "epoch" in columns and math.isfinite(columns["epoch"]):
-                done = max(0, int(columns["epoch"]) - 1) * int(batch[2])
-                step += done if step <= int(batch[2]) else 0
+            step, length = int(batch[1]), int(batch[2])
+            if step <= length and math.isfinite(columns.get("epoch", math.nan)):
+                step = table.batch(int(columns["epoch"]), step, length, 1)
         if step < 0 and "step" in self._context:
             step = self._context["step"]
-            if table.overlaps(columns):
+            if table.is_at(step) and table.overlaps(columns):
                 del self._context["step"]
                 step = -1
         if step < 0 and table.belongs(columns):
@@ -555,10 +611,11 @@ class Reader:
         return True
 
     def _heading(self, text: str) -> bool:
-        epoch = _EPOCH.search(text)
-        if epoch:
-            self._context["epoch"] = int(epoch[1])
-        return bool(epoch)
+        """A line that counts an epoch or a step for the lines below it."""
+        counted = {"epoch": _EPOCH.search(text), "step": _HEADING.search(text)}
+        found = {name: int(match[1]) for name, match in counted.items() if match}
+        self._context.update(found)
+        return bool(found)
 
     # The end.
 
@@ -596,11 +653,17 @@ class Reader:
             )
             for kind, line, clock, *scales in self._events
         ]
-        events += [Event("restarted", 0, start) for start, _ in offsets]
+        events += [
+            Event("restarted", 0, start)
+            for start, _ in offsets
+            if not table.begins_epoch(bisect.bisect_left(steps, start))
+        ]
         averages = {
             name for name in table.history.columns if name.startswith("average_")
         }
         running = self._running.get(table.format, set()) | averages
+        if "average_loss" in averages:
+            running -= {"loss"}
         return Log(
             history,
             tuple(sorted(events, key=lambda event: event.step)),

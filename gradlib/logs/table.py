@@ -28,6 +28,8 @@ class Table:
         self.shown = array("q")
         self.lines = array("q")
         self.batches_end_epochs: bool | None = None
+        self._epoch_length: int | None = None
+        self._first_epoch = 0
         self._pending: dict[str, float] = {}
         self._names: tuple[str, ...] = ()
         self._values: list[float] = []
@@ -45,6 +47,14 @@ class Table:
         self.flush()
         self._pending, self._step, self._line = columns, step, line
 
+    def batch(self, epoch: int, number: int, length: int, first_epoch: int) -> int:
+        """The step of a batch that is counted in epochs of this length."""
+        if self._epoch_length is None:
+            self._epoch_length, self._first_epoch = length, first_epoch
+        elif self._epoch_length != length:
+            self._epoch_length = 0
+        return max(0, epoch - first_epoch) * length + number
+
     def join(self, columns: dict[str, float]) -> None:
         """Add columns to the last record; a number that is not finite stays."""
         for name, value in columns.items():
@@ -53,11 +63,18 @@ class Table:
 
     def overlaps(self, columns: dict[str, float]) -> bool:
         """Whether the last record has one of these columns already."""
-        return not self._pending.keys().isdisjoint(columns)
+        return bool(self._pending.keys() & columns.keys() - {"epoch"})
+
+    def is_at(self, step: int) -> bool:
+        """Whether the last record is of this step."""
+        return step == self._step
 
     def belongs(self, columns: dict[str, float]) -> bool:
-        """Whether a line without a step goes on with the last record, which has one."""
-        return self._step >= 0 and not self.overlaps(columns)
+        """Whether a line without a step goes on with the last record: that has a step,
+        or is of the same epoch."""
+        epoch = columns.get("epoch", math.nan)
+        same = self._step >= 0 or epoch == self._pending.get("epoch")
+        return same and not self.overlaps(columns)
 
     def put(
         self, names: tuple[str, ...], values: list[float], line: int, step: int
@@ -119,7 +136,7 @@ class Table:
         """
         if unit == "line":
             return self.lines, []
-        shown = array("q", self._epochs()) if unit == "epoch" else self.shown
+        shown = array("q", self._epochs()) if unit == "epoch" else self._printed()
         steps, offsets = array("q"), []
         offset = 0
         first = next((n for n in shown if n >= 0), 0) - 1
@@ -133,6 +150,38 @@ class Table:
             last = number + offset
             steps.append(last)
         return steps, offsets
+
+    def begins_epoch(self, row: int) -> bool:
+        """Whether the epoch of a record is a later one than that of the record before.
+
+        Steps that start again there are counted in epochs; the run goes on.
+        """
+        epochs = self._epochs()
+        return bool(epochs) and row > 0 and epochs[row - 1] < epochs[row]
+
+    def _printed(self) -> "array[int]":
+        """Steps as the log shows them.
+
+        Batches are counted in epochs, unless their numbers go on where an epoch ends.
+        """
+        length, epochs = self._epoch_length, self._epochs()
+        if not length or not epochs:
+            return self.shown
+        numbers = array(
+            "q",
+            (
+                step - max(0, epoch - self._first_epoch) * length
+                for step, epoch in zip(self.shown, epochs, strict=True)
+            ),
+        )
+        turns = [
+            after > before
+            for (epoch, before), (next_epoch, after) in pairwise(
+                zip(epochs, numbers, strict=True)
+            )
+            if next_epoch > epoch
+        ]
+        return numbers if turns and all(turns) else self.shown
 
     def _epochs(self) -> list[int]:
         if "epoch" not in self.history:

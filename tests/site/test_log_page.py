@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from book import CHAPTERS, PAGES, SITE
@@ -13,14 +15,25 @@ from test_pages import DESK, PHONE, check_accessible, keep_shot
 
 from gradlib.diagnosis import diagnose_log
 
+pytestmark = pytest.mark.xdist_group("one start of Python")
 NAME = "reference/paste_your_log"
 START = 120_000
 """Milliseconds for Python to start; a slow core with other work takes 20 s."""
 
 LOGS = {name: (FILES / "examples" / name).read_text("utf8") for name in EXAMPLES}
 CLIMB, ZERO, SCALE = LOGS.values()
-IS_DONE = "() => document.querySelector('.log-wait').hidden"
+IS_REFUSED = """() => document.querySelector(".log-wait").hidden
+    && document.querySelector(".log-said").textContent.includes("found no number")"""
 IS_ANSWERED = "() => document.querySelector('pre.log-text').textContent"
+LOADED = "performance.getEntriesByType('resource').map(entry => entry.name)"
+CLEAR = """() => {
+    document.querySelector("#log-text").value = "";
+    document.querySelector(".log-answer").hidden = true;
+    document.querySelector(".log-answer details").open = false;
+    document.querySelector(".log-said").textContent = "";
+    document.querySelector("pre.log-text").textContent = "";
+    document.activeElement.blur();
+}"""
 TAKE_TEXT = """() => {
     const text = document.querySelector("pre.log-text");
     const told = text.textContent;
@@ -54,6 +67,47 @@ def opened(browser: Browser, address: str, **options: object) -> Iterator[Visit]
         assert (seen.errors, seen.strangers, seen.missing) == ([], [], [])
 
 
+@dataclass
+class Started:
+    """A page on which Python has read its first log, and what that took.
+
+    Args:
+        seen: The page.
+        at_once: Addresses that the page asked for before it had a log.
+        asked: Addresses since then.
+        progress: Whether progress was shown after the click.
+    """
+
+    seen: Visit
+    at_once: list[str]
+    asked: list[str]
+    progress: bool
+
+
+@pytest.fixture(scope="module")
+def started(browser: Browser, address: str) -> Iterator[Started]:
+    """One page for all tests that do not ask how it starts: a start takes seconds."""
+    with opened(browser, address, viewport=DESK, color_scheme="light") as seen:
+        page, asked = seen.page, []
+        at_once = page.evaluate(LOADED)
+        page.on("request", lambda request: asked.append(request.url))
+        page.locator("#log-text").fill(CLIMB)
+        page.get_by_role("button", name="Read the log").click()
+        progress = page.locator(".log-box progress").is_visible()
+        page.wait_for_function(IS_ANSWERED)
+        yield Started(seen, at_once, list(asked), progress)
+
+
+@pytest.fixture
+def page(started: Started) -> Iterator[Page]:
+    """The page with Python running, without a log and without an answer."""
+    seen = started.seen
+    seen.page.evaluate(CLEAR)
+    yield seen.page
+    noted = seen.errors, seen.strangers, seen.missing
+    assert noted == ([], [], [])
+
+
 def check_answer(page: Page, log: str) -> None:
     """The page says what the library says here; then the text is taken away."""
     page.wait_for_function(IS_ANSWERED)
@@ -65,57 +119,56 @@ def check_answer(page: Page, log: str) -> None:
     assert focused == "log-title", "a reader of screens does not hear the answer"
 
 
-def test_paste_drop_file_and_example(browser: Browser, address: str) -> None:
-    with opened(browser, address, viewport=DESK, color_scheme="light") as seen:
-        page, asked = seen.page, []
-        page.on("request", lambda request: asked.append(request.url))
-        page.locator("#log-text").fill(CLIMB)
-        page.get_by_role("button", name="Read the log").click()
-        assert page.locator(".log-box progress").is_visible()
-        check_answer(page, CLIMB)
-        assert any(url.endswith("pyodide.asm.wasm") for url in asked)
-        check_accessible(page, "the answer in light")
-        keep_shot(page, "paste-your-log-answer", "light")
-
-        asked.clear()
-        box = page.locator(".log-box").element_handle()
-        page.evaluate(DROP, [box, ZERO])
-        check_answer(page, ZERO)
-        file = {"name": "a.log", "mimeType": "text/plain", "buffer": SCALE.encode()}
-        page.get_by_label("choose its file").set_input_files(file)
-        check_answer(page, SCALE)
-        assert asked == [], "the second log and the third ask for nothing"
-
-        page.get_by_role("button", name=next(iter(EXAMPLES.values()))).click()
-        check_answer(page, CLIMB)
-        assert page.locator("#log-text").input_value() == CLIMB
-        for link in page.locator(".log-page a").all():
-            target = (link.get_attribute("href") or "").removeprefix("../")
-            assert target.removesuffix(".html") in CHAPTERS
+def test_python_loads_with_the_first_log(started: Started) -> None:
+    assert not any("pyodide" in url for url in started.at_once)
+    assert started.progress
+    assert any(url.endswith("pyodide.asm.wasm") for url in started.asked)
 
 
-def test_by_keyboard_with_a_mistake_first(browser: Browser, address: str) -> None:
-    with opened(browser, address, viewport=DESK) as seen:
-        page = seen.page
-        page.locator("#log-text").focus()
-        page.keyboard.press("Control+Enter")
-        assert "nothing to read yet" in page.locator(".log-said").inner_text()
-        page.keyboard.type("no log at all")
+def test_paste_drop_file_and_example(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.locator("#log-text").fill(CLIMB)
+    page.get_by_role("button", name="Read the log").click()
+    check_answer(page, CLIMB)
+    check_accessible(page, "the answer in light")
+    keep_shot(page, "paste-your-log-answer", "light")
+
+    box = page.locator(".log-box").element_handle()
+    page.evaluate(DROP, [box, ZERO])
+    check_answer(page, ZERO)
+    file = {"name": "a.log", "mimeType": "text/plain", "buffer": SCALE.encode()}
+    page.get_by_label("choose its file").set_input_files(file)
+    check_answer(page, SCALE)
+    assert asked == [], "all logs but the first ask for nothing"
+
+    page.get_by_role("button", name=next(iter(EXAMPLES.values()))).click()
+    check_answer(page, CLIMB)
+    assert page.locator("#log-text").input_value() == CLIMB
+    for link in page.locator(".log-page a").all():
+        target = (link.get_attribute("href") or "").removeprefix("../")
+        assert target.removesuffix(".html") in CHAPTERS
+
+
+def test_by_keyboard_with_a_mistake_first(page: Page) -> None:
+    page.locator("#log-text").focus()
+    page.keyboard.press("Control+Enter")
+    assert "nothing to read yet" in page.locator(".log-said").inner_text()
+    page.keyboard.type("no log at all")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_function(IS_REFUSED)
+    page.locator("#log-text").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.insert_text(ZERO)
+    page.keyboard.press("Control+Enter")
+    check_answer(page, ZERO)
+    for _ in range(20):
         page.keyboard.press("Tab")
-        page.keyboard.press("Enter")
-        page.wait_for_function(IS_DONE)
-        assert "found no number" in page.locator(".log-said").inner_text()
-        page.locator("#log-text").focus()
-        page.keyboard.press("Control+a")
-        page.keyboard.insert_text(ZERO)
-        page.keyboard.press("Control+Enter")
-        check_answer(page, ZERO)
-        for _ in range(20):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.tagName") == "SUMMARY":
-                break
-        page.keyboard.press("Enter")
-        assert page.locator("button.log-copy").is_visible()
+        if page.evaluate("document.activeElement.tagName") == "SUMMARY":
+            break
+    page.keyboard.press("Enter")
+    assert page.locator("button.log-copy").is_visible()
 
 
 def test_on_a_phone_in_the_dark(browser: Browser, address: str) -> None:
@@ -139,7 +192,7 @@ def test_on_a_phone_in_the_dark(browser: Browser, address: str) -> None:
             assert wide <= 0
 
 
-def test_a_large_log_leaves_the_page_free(browser: Browser, address: str) -> None:
+def test_a_large_log_leaves_the_page_free(page: Page, tmp_path: Path) -> None:
     """5 MB: the page answers while it is read, says how far it is, and can stop."""
     lines, step, size = [], 0, 0
     while size < 5_000_000:
@@ -149,21 +202,20 @@ def test_a_large_log_leaves_the_page_free(browser: Browser, address: str) -> Non
         size += len(lines[-1]) + 1
     lines[-9:] = [json.dumps({"loss": float("nan"), "grad_norm": float("nan")})] * 9
     log = "\n".join(lines)
-    file = {"name": "a.jsonl", "mimeType": "text/plain", "buffer": log.encode()}
-    with opened(browser, address, viewport=DESK) as seen:
-        page = seen.page
-        page.get_by_label("choose its file").set_input_files(file)
-        page.wait_for_function(IS_READING)
-        page.evaluate(NOTE_PAUSES)
-        check_answer(page, log)
-        assert page.evaluate("longest") < 1000, "the page froze"
-        page.get_by_label("choose its file").set_input_files(file)
-        page.wait_for_function(IS_READING)
-        page.get_by_role("button", name="Stop").click()
-        assert page.locator(".log-said").inner_text() == "Stopped."
-        page.locator("#log-text").fill(CLIMB)
-        page.get_by_role("button", name="Read the log").click()
-        check_answer(page, CLIMB)
+    file = tmp_path / "a.jsonl"
+    file.write_text(log)
+    page.get_by_label("choose its file").set_input_files(file)
+    page.wait_for_function(IS_READING)
+    page.evaluate(NOTE_PAUSES)
+    check_answer(page, log)
+    assert page.evaluate("longest") < 1000, "the page froze"
+    page.get_by_label("choose its file").set_input_files(file)
+    page.wait_for_function(IS_READING)
+    page.get_by_role("button", name="Stop").click()
+    assert page.locator(".log-said").inner_text() == "Stopped."
+    page.locator("#log-text").fill(CLIMB)
+    page.get_by_role("button", name="Read the log").click()
+    check_answer(page, CLIMB)
 
 
 def test_without_webassembly_it_names_the_command(

@@ -68,7 +68,7 @@ class Bracket:
 # Limits of time and memory, lengths of trials, sizes of samples, floors of divisions,
 # and confidences: no verdict lies on either side of them.
 OTHER_NUMBERS = {
-    "diagnose_history.BEHIND",
+    "diagnose_log.BEHIND",
     "examination.SECONDS",
     "examination.BASE_SHARE",
     "evidence.loss_curve.TINY",
@@ -87,7 +87,7 @@ OTHER_NUMBERS = {
     "evidence.naive_loss.DESCENT_RATE",
     "evidence.naive_loss.STRAIGHT",
     "rules.best_change.GUESS",
-    "rules.log.TINY",
+    "rules.log.sign.TINY",
     "rules.normalization.ENOUGH",
     "rules.optimizer.WARM_UP",
     "rules.optimizer.SHORTEST_WARM_UP",

@@ -252,3 +252,95 @@ def test_a_number_cut_at_the_very_end_does_not_count(name):
     cut = text[: text.rindex(f"{run()[-1].loss:.4f}") + 1]
     assert losses(cut) == LOSSES[:-1]
     assert FORMATS[name].digits == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        " 5%|█▎  | {0}/80 [00:10<10:00, 1.5it/s, G: {1} | D: {2}]\n",
+        " 5%|█▎  | {0}/80 [00:10<10:00, 1.5it/s] G: {1} | D: {2}\n",
+        "iter {0}: D: {2} G: {1}\n",
+    ],
+)
+def test_two_networks_named_by_a_letter_each_have_a_loss(line):
+    text = "".join(line.format(k, 0.5 + k / 100, "nan") for k in range(1, 6))
+    history = read_log(text).history
+    assert history["step"] == [1, 2, 3, 4, 5]
+    assert history["loss_g"] == [0.51, 0.52, 0.53, 0.54, 0.55]
+    assert all(map(math.isnan, history["loss_d"]))
+
+
+@pytest.mark.parametrize(
+    "line", ["{{u'ner': {0}}}\n", "{{'ner': {0}}}\n", "Losses {{u'ner': {0}}}\n"]
+)
+def test_dictionaries_of_spacy_are_losses(line):
+    text = "".join(line.format(loss) for loss in (50.5, 40.5, "nan"))
+    values = losses(text, "loss_ner")
+    assert values[:2] == [50.5, 40.5]
+    assert math.isnan(values[2])
+
+
+def test_what_the_line_calls_losses_is_one_under_any_key():
+    line = "Iteration {0} Losses {{'entity': {1}, 'textcat_multilabel': 0.5}}\n"
+    history = read_log("".join(line.format(k, 9.5 - k) for k in range(4))).history
+    assert history["step"] == [0, 1, 2, 3]
+    assert history["loss_entity"] == [9.5, 8.5, 7.5, 6.5]
+    assert history["loss_textcat_multilabel"] == [0.5] * 4
+
+
+METRIC = "".join(f"167888640{k:04d} {2.5 - k} {10 * k}\n" for k in range(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("train_loss", "loss"), ("grad_norm", "gradient_norm"), ("loss", "loss")],
+)
+def test_a_metric_file_of_mlflow_has_the_name_of_its_metric(tmp_path, name, column):
+    path = tmp_path / name
+    path.write_text(METRIC)
+    log = read_log(path)
+    assert log.format == "mlflow"
+    assert log.history.recorded(column) == ([0, 10, 20], [2.5, 1.5, 0.5])
+
+
+def test_a_pasted_metric_file_of_mlflow_is_a_loss():
+    assert losses(METRIC) == [2.5, 1.5, 0.5]
+
+
+IN_EPOCHS = [
+    "Epoch [{e}/9], Step [{b}/600], Loss: {v:.4f}\n",
+    "Epoch[{e}],step[{b}/600] loss: {v:.4f}\n",
+    "Epoch: [{e}][{b}/600]\tTime 0.5 (0.5)\tLoss {v:.4f} (2.0)\n",
+]
+
+
+@pytest.mark.parametrize("line", IN_EPOCHS)
+def test_a_step_that_goes_on_from_epoch_to_epoch_is_the_step(line):
+    text = "".join(
+        line.format(e=1 + k // 3, b=100 * (k + 1), v=3 - 0.1 * k) for k in range(6)
+    )
+    log = read_log(text)
+    assert log.history["step"] == [100, 200, 300, 400, 500, 600]
+    assert log.history["loss"] == [3.0, 2.9, 2.8, 2.7, 2.6, 2.5]
+
+
+@pytest.mark.parametrize("line", IN_EPOCHS[:2])
+def test_a_step_that_starts_again_in_each_epoch_is_a_batch(line):
+    text = "".join(
+        line.format(e=1 + k // 3, b=200 * (k % 3 + 1), v=3 - 0.1 * k) for k in range(6)
+    )
+    assert read_log(text).history["step"] == [200, 400, 600, 800, 1000, 1200]
+
+
+def test_the_epoch_in_brackets_is_no_step():
+    log = read_log("".join(f"Epoch [1], Step [{k}/9], Loss: 2.{k}\n" for k in range(5)))
+    assert (log.format, log.history["step"]) == ("plain_pairs", [0, 1, 2, 3, 4])
+
+
+def test_several_losses_in_one_table_stay_apart():
+    text = "Itn  Tag Loss    Tag %    Dep Loss    UAS\n" + "".join(
+        f"  {k}  {9.5 - k}     12.100  nan     12.1\n" for k in range(3)
+    )
+    history = read_log(text).history
+    assert history["tag_loss"] == [9.5, 8.5, 7.5]
+    assert all(map(math.isnan, history["dep_loss"]))

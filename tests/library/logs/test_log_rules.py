@@ -8,8 +8,8 @@ from written import run, write
 
 from gradlib import diagnose_log, read_log
 from gradlib.diagnosis.evidence.training_log import TrainingLog
-from gradlib.diagnosis.rules import log as rules
-from gradlib.diagnosis.rules.log import LOG_RULES
+from gradlib.diagnosis.rules.log.sign import BROKEN
+from gradlib.diagnosis.rules.log.table import LOG_RULES
 
 NAN = math.nan
 
@@ -54,6 +54,19 @@ def box(**rows):
     return "".join(["-------------\n", *lines, "-------------\n"])
 
 
+def falling(count, start=2.5, by=0.05):
+    """A loss that falls at every record."""
+    return [round(start - by * k, 4) for k in range(count)]
+
+
+def epochs(losses, length):
+    """Lines of epochs in which steps start again."""
+    return "".join(
+        f"Epoch {k // length} step {k % length} loss {loss}\n"
+        for k, loss in enumerate(losses)
+    )
+
+
 SOUND = iterations(noisy(2.5, 20))
 QUIET = noisy(2.5, 20)
 
@@ -66,9 +79,17 @@ PAIRS = {
         trainer([2.5, 2.4, 0.0, 0.0, 0.0]),
         trainer([2.5, 2.4, 0.0, 2.3, 2.2]),
     ),
+    "zero_records": (
+        trainer([2.5, 2.4, 0.0, 2.3, 0.0, 2.2]),
+        trainer([2.5, 0.4, 0.0, 0.002, 0.0, 0.001]),
+    ),
     "nothing_to_learn": (
         trainer([0.0] * 5, norms=[0.0] * 5),
         trainer([0.0, 0.0, 0.5, 0.4, 0.3], norms=[0.0, 0.0, 1.0, 1.0, 1.0]),
+    ),
+    "gone_at_once": (
+        iterations([12.5, 1.5e-6, 0.0, 0.0, 0.0]),
+        iterations([12.5, 1.5, 0.0, 0.0, 0.0]),
     ),
     "constant_norm": (
         trainer([0.0] * 3, norms=[1.7320508075688772] * 3),
@@ -86,7 +107,7 @@ PAIRS = {
         + iterations(noisy(0.5, 6), first=7),
     ),
     "norm_not_finite": (
-        trainer(noisy(2.5, 9), norms=[NAN, *[1.5] * 8]),
+        trainer(falling(9), norms=[NAN, *[1.5] * 8]),
         trainer(noisy(2.5, 9), norms=[1.5] * 9),
     ),
     "average_not_finite": (
@@ -123,6 +144,14 @@ PAIRS = {
         iterations([1.2345] * 5),
         iterations([1.2345] * 3 + [1.2346]),
     ),
+    "repeated_epochs": (
+        epochs(noisy(2.5, 5) * 3, 5),
+        epochs(noisy(2.5, 5) * 2 + noisy(2.5, 5, seed=1), 5),
+    ),
+    "nothing_learned": (
+        iterations(noisy(2.5, 40), first=0, every=10),
+        iterations(falling(40), first=0, every=10),
+    ),
     "no_gradient": (
         trainer([2.5, 2.51, 2.49, 2.5], norms=[0.0] * 4),
         trainer([2.5, 2.51, 2.49, 2.5], norms=[0.0, 0.0, 0.5, 0.5]),
@@ -150,8 +179,12 @@ PAIRS = {
         trainer([2.5, 2.4, 2.3, 2.2], [0.1] * 4),
     ),
     "norm_spike": (
-        trainer(noisy(2.5, 12), norms=[1.5] * 6 + [95.0] + [1.6] * 5),
+        trainer(falling(12), norms=[1.5] * 6 + [95.0] + [1.6] * 5),
         trainer(noisy(2.5, 12), norms=[1.5] * 6 + [9.5] + [1.6] * 5),
+    ),
+    "loss_spike": (
+        iterations([*falling(6), 9.5, *falling(6, start=2.2)]),
+        iterations([*falling(6), 4.5, *falling(6, start=2.2)]),
     ),
     "growing_sums": (
         "".join(
@@ -177,12 +210,15 @@ PAIRS = {
 }  # fmt: skip
 
 
+RULES = {rule.__name__: rule for rule in LOG_RULES}
+
+
 def ask(rule, text):
-    return getattr(rules, rule)(TrainingLog(read_log(text)))
+    return RULES[rule](TrainingLog(read_log(text)))
 
 
 def test_every_rule_has_a_pair_of_logs():
-    assert set(PAIRS) == {rule.__name__ for rule in LOG_RULES}
+    assert set(PAIRS) == set(RULES)
 
 
 @pytest.mark.parametrize("rule", PAIRS)
@@ -196,7 +232,7 @@ def test_a_rule_speaks_and_is_silent(rule):
 def test_a_sign_is_whole(rule):
     sign = ask(rule, PAIRS[rule][0])
     assert sign.symptom.endswith((".", ". "))
-    if sign.verdict == rules.BROKEN:
+    if sign.verdict == BROKEN:
         assert sign.causes
         assert sign.step is not None
         assert sign.test
@@ -210,6 +246,7 @@ def test_a_sign_is_whole(rule):
         ("first_nonfinite", "broken", "fp16_overflow", 21),
         ("hidden_nan", "broken", "fp16_overflow", 3),
         ("nothing_to_learn", "broken", "labels_masked", 1),
+        ("gone_at_once", "broken", "bad_data", 2),
         ("constant_norm", "broken", "fp16_overflow", 1),
         ("scale_collapse", "broken", "fp16_overflow", 21),
         ("overflow_and_rise", "broken", "lr_too_high", 7),
@@ -218,6 +255,9 @@ def test_a_sign_is_whole(rule):
         ("at_chance", "broken", "lr_too_high", 100),
         ("clamped", "broken", "lr_too_high", 300),
         ("no_update", "broken", "detached_graph", 1),
+        ("repeated_epochs", "broken", "optimizer_misconfigured", 0),
+        ("nothing_learned", "unclear", "unknown", 0),
+        ("zero_records", "unclear", "unknown", 3),
         ("no_gradient", "broken", "detached_graph", 1),
         ("resume_jump", "broken", "resume_state_lost", 5006),
         ("stopped", "broken", "fp16_overflow", 21),
@@ -231,6 +271,7 @@ def test_a_sign_is_whole(rule):
         ("slow_rise", "unclear", "unknown", 12),
         ("norm_spike", "unclear", "unknown", 7),
         ("negative_loss", "unclear", "unknown", 4),
+        ("loss_spike", "unclear", "unknown", 7),
         ("refused", "unclear", "unknown", 1),
     ],
 )
@@ -344,3 +385,51 @@ def test_a_long_fall_of_the_scale_from_a_middle_level_is_not_called_healthy() ->
     report = diagnose_log(SOUND + falling_scale(16384.0, 13))
     assert report.verdict in {"broken", "unclear"}
     assert "16384" in str(report)
+
+
+def test_a_run_that_starts_again_repeats_its_numbers_and_is_not_frozen():
+    assert diagnose_log(iterations(falling(9)) * 2).verdict == "healthy"
+
+
+def test_a_loss_that_stands_in_mid_run_is_unclear():
+    report = diagnose_log(iterations(noisy(2.5, 40), first=90_000, every=10))
+    assert report.verdict == "unclear"
+    assert "from its start" in report.next_test
+
+
+def test_nothing_is_expected_of_a_warm_up():
+    rates = [1e-7 * k for k in range(1, 13)]
+    assert diagnose_log(trainer(noisy(2.5, 12), rates=rates)).verdict == "healthy"
+    assert diagnose_log(trainer(noisy(2.5, 12))).verdict == "unclear"
+
+
+@pytest.mark.parametrize("count", [8, 30, 200])
+def test_a_loss_that_only_scatters_is_seldom_called_healthy(count):
+    """By chance it falls by 1.5 standard deviations in 7 of 100 logs."""
+    logs = [
+        iterations(noisy(4.6, count, spread=0.02, seed=seed)) for seed in range(100)
+    ]
+    verdicts = [diagnose_log(text).verdict for text in logs]
+    assert verdicts.count("unclear") > 80
+    assert "broken" not in verdicts
+
+
+def test_a_short_log_that_loses_all_again_is_broken():
+    text = iterations([15.5, 13.0, 3.8, 2.4, 1.4, 5.8, 7.1, 10.0], every=55)
+    report = diagnose_log(text)
+    assert (report.verdict, report.cause) == ("broken", "lr_too_high")
+    assert report.first_bad_step == 276
+
+
+def test_one_lucky_batch_is_no_best_level():
+    losses = noisy(3.0, 12, spread=0.3)
+    losses[5] = 0.5
+    assert diagnose_log(iterations(losses)).verdict != "broken"
+
+
+def test_a_spike_among_many_records_is_normal():
+    losses = falling(40)
+    losses[20] = 15.5
+    report = diagnose_log(iterations(losses))
+    assert report.verdict == "healthy"
+    assert "unlike the others" in report.remarks[0]

@@ -246,6 +246,19 @@ FORMATS: dict[str, Format] = {
         "---  ------  ------------  --------  ------  ------  ------  ------",
         columns=("loss_tok2vec", "loss_ner", "score"),
     ),
+    "timm": Format(
+        "Train: 0 [{step:4d}/900 (  2%)]  Loss:  {loss:.6f} (2.0000)  Time: 0.680s,  "
+        "139.14/s  (0.680s,  139.14/s)  LR: {rate:.3e}  Data: 0.076 (0.076)",
+        columns=(LOSS, RATE, "average_loss"),
+    ),
+    "coqui": Format(
+        "   --> TIME: 2001-01-01 10:00:00 -- STEP: {step}/900 -- GLOBAL_STEP: {step}\n"
+        "     | > loss: {loss:.6f}  (2.0000)\n"
+        "     | > grad_norm: tensor({norm:.6f}, device='cuda:0')  (1.5)\n"
+        "     | > current_lr: {rate:.8f}\n"
+        "     | > step_time: 0.9393  (0.9392588138580322)\n",
+        columns=(LOSS, NORM, "average_loss"),
+    ),
     "pytorch_imagenet": Format(
         "Epoch: [0][{step}/900]\tTime 0.5 (0.6)\tData 0.1 (0.1)\tLoss {loss:.4f} "
         "(2.0000)\tPrec@1 10.000 (9.500)",
@@ -288,6 +301,31 @@ FORMATS: dict[str, Format] = {
         'train/loss__MAX"',
     ),
     "csv ": Format("978343200.5,{step},{loss:.4f}", before="Wall time,Step,Value"),
+    "plain_pairs   ": Format(
+        "################################################################\n"
+        "                     Learning iteration {step}/900\n\n"
+        "                       Computation: 14963 steps/s (collection: 6.407s)\n"
+        "               Value function loss: 0.5\n"
+        "                 Entropy mean loss: 0.5\n"
+        "                              Loss: {loss:.4f}\n"
+        "             Mean action noise std: 0.56\n"
+        "                 Mean total reward: 25.66\n"
+        "                   Total timesteps: 1769472\n",
+        columns=(LOSS, "value_function_loss", "mean_total_reward"),
+    ),
+    "plain_pairs    ": Format(
+        "2001-01-01 10:00:00.000 host:0  olmo.train:908  INFO    [step={step}/900,epoch=0]\n"
+        "    optim/total_grad_norm={norm:.4f}\n"
+        "    train/CrossEntropyLoss={loss:.6f}\n"
+        "    train/Perplexity=195,153\n"
+        "    throughput/total_tokens=1,048,576\n",
+        columns=(LOSS, NORM, "perplexity"),
+    ),
+    "plain_pairs     ": Format(
+        "INFO 2001-01-01 10:00:00 ot_train.py:351 step:{step} smpl:6K ep:9 epch:0.03 "
+        "loss:{loss:.4f} grdn:{norm:.4f} lr:{rate:.1e} updt_s:4.478 data_s:0.038",
+        columns=(LOSS, NORM, RATE),
+    ),
     "plain_pairs": Format(
         "Epoch 1 step {step} Loss: {loss:.4f} ppl: 8.0 lr: {rate:.8f}"
     ),
