@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from gradlib.activations import ACTIVATIONS, ActivationLike, as_activation
 from gradlib.checks import check_positive
-from gradlib.initialization.growth import Growth, measured_growth, predicted_growth
+from gradlib.initialization.growth import (
+    Growth,
+    example_growth,
+    measured_growth,
+    predicted_growth,
+)
 from gradlib.initialization.weight_layers import fan_in, mean_square, weight_layers
 from gradlib.models.feedforward import Feedforward
 from gradlib.tables import html_table, text_table
@@ -50,11 +55,15 @@ class Audit:
     Args:
         rows: One for each linear or convolutional layer.
         total: All layers together; what is measured counts more than what is
-            predicted.
+            predicted. The verdict says so if the signal of most examples fares
+            otherwise than the mean over the batch.
+        typical: Growth of the signal of the median example over all layers; NaN
+            without a batch.
     """
 
     rows: tuple[AuditRow, ...]
     total: AuditRow
+    typical: float = math.nan
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -117,8 +126,9 @@ def audit(
 
     Args:
         model: Any module with linear or convolutional layers.
-        batch: Inputs to measure the same factors with; the model's gradients, buffers
-            and mode stay as they are.
+        batch: Inputs to measure the same factors with, and how the signal of the
+            median example fares; the model's gradients, buffers and mode stay as
+            they are.
         activation: Between the layers; None looks it up among the model's modules.
         tolerance: Relative change by one layer that still counts as "keeps"; > 0.
             Over all layers a factor from 1/10 to 10 does.
@@ -157,9 +167,11 @@ def audit(
         total = UNKNOWN
     measured: dict[str, Growth | None] = dict.fromkeys(layers)
     whole: Growth | None = None
+    typical = math.nan
     if batch is not None:
         steps, whole = measured_growth(model, batch, generator)
         measured = {name: steps.get(name, UNKNOWN) for name in layers}
+        typical = example_growth(model, batch).nanmedian().item()
     rows = tuple(
         AuditRow(
             name,
@@ -170,8 +182,13 @@ def audit(
         )
         for name, layer in layers.items()
     )
-    verdict = _verdict(whole or total, 1 / TOTAL_TOLERANCE, TOTAL_TOLERANCE)
-    return Audit(rows, AuditRow(f"{len(rows)} layers", math.nan, total, whole, verdict))
+    sane = 1 / TOTAL_TOLERANCE, TOTAL_TOLERANCE
+    verdict = _verdict(whole or total, *sane)
+    most = _word(typical, *sane)
+    if whole is not None and most not in ("unknown", _word(whole.forward, *sane)):
+        verdict += f", but the signal of most examples {most}"
+    last = AuditRow(f"{len(rows)} layers", math.nan, total, whole, verdict)
+    return Audit(rows, last, typical)
 
 
 def _activation_of(model: nn.Module) -> ActivationLike:

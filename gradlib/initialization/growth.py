@@ -75,6 +75,44 @@ def predicted_growth(
     return growth
 
 
+@torch.no_grad()
+def example_growth(model: nn.Module, batch: Tensor) -> Tensor:
+    """Growth of each example's signal, from the batch or first layer to the last layer.
+
+    A mean over the batch can be that of a few examples whose signals explode, while
+    those of all others vanish.
+
+    Args:
+        model: As for `measured_growth`.
+        batch: Inputs, one example a row.
+
+    Returns:
+        Shape (examples,): ratio of mean squares; NaN for an example that is all zero.
+        Empty where a layer's output does not have a row for each example.
+
+    Example:
+        >>> net = nn.Linear(2, 2, bias=False)
+        >>> _ = nn.init.eye_(net.weight)
+        >>> example_growth(net, torch.tensor([[1.0, 0.0], [0.0, 5.0]]))
+        tensor([1., 1.], dtype=torch.float64)
+    """
+    signals: dict[str | None, Tensor] = {}  # None: the batch itself
+
+    def watch(name: str | None, tensor: Tensor) -> None:
+        rows = tensor.detach().double().reshape(len(tensor), -1)
+        signals.setdefault(name, rows.square().mean(1))
+
+    with unchanged(model), observed(model, watch):
+        if batch.is_floating_point():
+            watch(None, batch)
+        model(batch)
+    found = list(signals.values())
+    first, last = found[0], found[-1]
+    if not len(first) == len(last) == len(batch):
+        return torch.empty(0, dtype=torch.float64)
+    return last / first
+
+
 def measured_growth(
     model: nn.Module, batch: Tensor, generator: torch.Generator | None = None
 ) -> tuple[dict[str, Growth], Growth]:

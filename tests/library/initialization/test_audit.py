@@ -12,9 +12,11 @@ from gradlib.initialization import (
     Growth,
     audit,
     initialize_,
+    lsuv_,
     measured_growth,
     predicted_growth,
 )
+from gradlib.initialization.growth import example_growth
 from gradlib.models import (
     deep_mlp,
     recurrent_classifier,
@@ -183,6 +185,52 @@ def test_measurement_sees_through_inplace_activations() -> None:
         for f in (nn.ReLU(), nn.ReLU(inplace=True))
     )
     assert a == pytest.approx(b)
+
+
+def test_growth_of_each_example_by_hand() -> None:
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(2))
+        model[2].weight.copy_(torch.tensor([[1.0, 0.0]]))
+        model[2].bias.zero_()
+    x = torch.tensor([[3.0, 0.0], [0.0, 3.0], [4.0, 4.0], [0.0, 0.0]])
+    found = example_growth(model, x)
+    expected = torch.tensor([2.0, 0.0, 1.0, math.nan], dtype=torch.float64)
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    assert audit(model, x).typical == pytest.approx(1.0)
+
+
+def test_a_signal_that_lives_in_a_few_examples_is_noticed() -> None:
+    batch = normal(100, 64)
+    model = deep_mlp(40, 64, in_features=64, out_features=64, activation="gelu")
+    lsuv_(model, batch, generator=generator(0))
+    report = audit(model, batch, generator=generator(1))
+    assert report.total.measured.forward == pytest.approx(1, abs=0.2)
+    assert report.typical < 0.01
+    assert report.total.verdict.endswith("but the signal of most examples shrinks")
+
+
+@pytest.mark.parametrize("sigma_w2", [1.0, 2.0, 4.0])
+def test_examples_that_fare_alike_are_not_mentioned(sigma_w2: float) -> None:
+    report = audit(net(sigma_w2), normal(64, 256), generator=generator(1))
+    assert "examples" not in report.total.verdict
+    mean = report.total.measured.forward
+    assert report.typical == pytest.approx(mean, rel=0.7)
+    assert math.isnan(audit(net(sigma_w2)).typical)
+
+
+def test_rows_that_are_not_examples_have_no_typical_one() -> None:
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.Linear(3, 3), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.layer(x).view(-1, 6))
+
+    report = audit(Folded(), normal(4, 3), activation="identity")
+    assert math.isnan(report.typical)
+    assert "examples" not in report.total.verdict
 
 
 def test_measurement_leaves_no_trace() -> None:
