@@ -97,6 +97,13 @@ CAUSES: dict[str, Cause] = {
         "torch.amp.GradScaler and an eps of at least 1e-4.",
         "field_guide",
     ),
+    "fp16_underflow": Cause(
+        "gradients below the smallest number of float16 become zero",
+        "Scale the loss: scaler.scale(loss).backward(); scaler.step(optimizer); "
+        "scaler.update(), with scaler = torch.amp.GradScaler(). Or use "
+        "dtype=torch.bfloat16.",
+        "field_guide",
+    ),
     "clip_misplaced": Cause(
         "clipping does not act on the gradient that the optimizer uses",
         "loss.backward(); clip_grad_norm_(model.parameters(), bound); "

@@ -11,7 +11,9 @@ from gradlib.clip import Clip
 from gradlib.diagnosis.examination import SECONDS, Examination
 from gradlib.diagnosis.report import Report
 from gradlib.diagnosis.rules.table import ask_rules
+from gradlib.diagnosis.saved_state import uncompiled
 from gradlib.diagnosis.training_setup import TrainingSetup
+from gradlib.diagnosis.verdict import judge_training
 
 
 def diagnose(
@@ -36,11 +38,12 @@ def diagnose(
 
     Args:
         model: The model, in the mode in which it is trained.
-        optimizer: Its optimizer.
-        batches: Iterable of batches; ``(x, y)`` with ``loss_fn``. At most the first
-            100 (or ``max_steps``) are used.
+        optimizer: Its optimizer, also inside a wrapper such as Accelerate's.
+        batches: Iterable of batches; ``(x, y)`` with ``loss_fn``, else of any form.
+            At most the first 100 (or ``max_steps``) are used.
         loss_fn: Called as ``loss_fn(output, target)``.
-        loss: Called as ``loss(model, batch)``.
+        loss: Called as ``loss(model, batch)``; returns the loss, alone, first, or
+            under the name ``loss``.
         step: Called as ``step(batch)``; makes the whole update, returns the loss.
             It can only be watched and scaled, so findings are less certain. What it
             reaches by attributes, closures and globals (at most 50,000 objects) is
@@ -54,11 +57,14 @@ def diagnose(
             with a large model, give more.
 
     Returns:
-        A report; ``report.cause`` is ``"healthy"`` or a key of ``CAUSES``.
+        A report; ``report.verdict`` is ``"broken"``, ``"healthy"`` (for the reasons
+        it gives) or ``"unclear"``; ``report.cause`` a key of ``CAUSES``,
+        ``"healthy"`` or ``"unknown"``.
 
     Raises:
         ValueError: no batches, no parameters, not exactly one of the three ways to
-            train, or an update that raises for reasons other than illness.
+            train, LBFGS without ``step``, a model distributed over processes, or an
+            update that raises for reasons other than illness.
         TypeError: an argument of the wrong kind.
 
     Example:
@@ -82,12 +88,32 @@ def diagnose(
         scheduler=scheduler,
         max_steps=max_steps,
     )
-    examination = Examination(setup, check_positive(seconds, "seconds"))
-    try:
-        findings = ask_rules(examination)
-    finally:
-        examination.restore()
+    with uncompiled():
+        examination = Examination(setup, check_positive(seconds, "seconds"))
+        try:
+            findings = ask_rules(examination)
+            judged = judge_training(examination, findings)
+        finally:
+            examination.restore()
     curve = examination.curve
+    return Report(
+        tuple(findings),
+        _watched(examination),
+        {
+            "updates": len(curve.losses),
+            "loss at the start": curve.start,
+            "loss at the end": curve.end,
+            "naive loss": curve.naive,
+        },
+        verdict=judged.verdict,
+        reasons=judged.reasons,
+        remarks=judged.remarks,
+        next_test=judged.next_test,
+    )
+
+
+def _watched(examination: Examination) -> str:
+    curve, setup = examination.curve, examination.setup
     watched = (
         f"{len(curve.losses)} updates on {len(setup.batches)} batches; the loss went "
         f"from {curve.start:.4g} to {curve.end:.4g}"
@@ -98,16 +124,7 @@ def diagnose(
         watched += ". With step= the update could only be watched and scaled"
     if examination.out_of_time:
         watched += (
-            f". The {seconds:g} s of processor time ended before all trials were over, "
-            "so a cause may be missed: give more with seconds="
+            f". The {examination.seconds:g} s of processor time ended before all "
+            "trials were over, so a cause may be missed: give more with seconds="
         )
-    return Report(
-        tuple(findings),
-        watched + ".",
-        {
-            "updates": len(curve.losses),
-            "loss at the start": curve.start,
-            "loss at the end": curve.end,
-            "naive loss": curve.naive,
-        },
-    )
+    return watched + "."

@@ -4,17 +4,19 @@ import math
 import time
 import warnings
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from gradlib.diagnosis.evidence.base_run import BaseRun, run_base
-from gradlib.diagnosis.evidence.loss_curve import TINY, LossCurve
+from gradlib.diagnosis.evidence.loss_curve import TINY, LossCurve, median
 from gradlib.diagnosis.evidence.naive_loss import naive_loss
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
+from gradlib.diagnosis.evidence.update_trace import UpdateTrace
 from gradlib.diagnosis.saved_state import SavedState
-from gradlib.diagnosis.training_setup import TrainingSetup, as_number
+from gradlib.diagnosis.training_setup import TrainingSetup, as_number, is_set_up
 from gradlib.diagnosis.treatments import Treatment, slower
 
 # Processor time for a whole examination: most of the clinic's cases need 1, the slowest
@@ -45,6 +47,11 @@ LOWER_BY = 0.3
 MUCH_LOWER = 0.55
 # Where the run is not ill, a gentler schedule must end below half the base run's best.
 BEST_HALVED = 0.5
+# A loss of this size beside a gradient of that one is zero by construction: group
+# relative advantages leave 1e-9 to 1e-7, a loss that has been learned to 0 has no
+# gradient left either.
+ZERO_LOSS = 1e-6
+REAL_GRADIENT = 1e-4
 NOT_RUN = LossCurve((math.nan,), None, False)
 
 
@@ -118,9 +125,27 @@ class Examination:
     def origin(self) -> NanOrigin:
         """Where the first value that is not finite was born."""
         try:
-            return find_nan_origin(self.setup, self.base, self.saved.restore)
+            return find_nan_origin(self.setup, self.base, self.scalers)
         finally:
             self.restore()
+
+    @cached_property
+    def stopped_in(self) -> str:
+        """The module in which the update raised; ``"loss"`` behind the model."""
+        done = len(self.base.losses) - bool(self.base.losses)
+        trace = UpdateTrace(self.setup.model)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for step in range(done):
+                    self.setup.update(step)
+                with trace:
+                    self.setup.update(done)
+        except Exception:
+            return trace.where
+        finally:
+            self.restore()
+        return "(root)"
 
     @property
     def steps(self) -> int:
@@ -130,7 +155,7 @@ class Examination:
     @property
     def is_ill(self) -> bool:
         """Whether the loss curve calls for an explanation."""
-        if self.alternating:
+        if self.alternating or self.says_nothing:
             return not math.isfinite(self.curve.end)
         return bool(self.base.failure) or not self.curve.learns
 
@@ -149,6 +174,15 @@ class Examination:
             if any(id(p) in known for g in o.param_groups for p in g["params"])
         ]
         return self.setup.step is not None and len(mine) > 1
+
+    @property
+    def says_nothing(self) -> bool:
+        """The loss is zero whatever the weights are; its gradient is not."""
+        calls = self.base.calls
+        if calls is None or not calls.at_step or not self.base.losses:
+            return False
+        zero = max(map(abs, self.base.losses)) < ZERO_LOSS
+        return zero and median(calls.at_step) > REAL_GRADIENT
 
     @property
     def worth_a_look(self) -> bool:
@@ -246,7 +280,13 @@ class Examination:
     def optimizers(self) -> list[Optimizer]:
         """The optimizer, and others that the owner's update uses."""
         found: list[Optimizer] = self.saved.objects(Optimizer)
-        return found
+        return [optimizer for optimizer in found if is_set_up(optimizer)]
+
+    @cached_property
+    def scalers(self) -> list[Any]:
+        """The scalers of losses that the owner's update uses."""
+        found = self.saved.objects(torch.amp.GradScaler)
+        return [scaler for scaler in found if scaler.is_enabled()]
 
     @cached_property
     def held(self) -> set[int]:

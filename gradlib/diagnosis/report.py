@@ -88,6 +88,7 @@ class Report:
         next_test: The one test that would tell the causes apart.
         first_bad_step: Step (or epoch, or line) of the first bad record; of the first
             odd one where the verdict is unclear; or None.
+        reasons: Why the training is called healthy, or why nothing can be said.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -97,6 +98,7 @@ class Report:
     remarks: tuple[str, ...] = ()
     next_test: str = ""
     first_bad_step: int | None = None
+    reasons: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.verdict:
@@ -117,6 +119,7 @@ class Report:
             "cause": self.cause,
             "first_bad_step": self.first_bad_step,
             "watched": self.watched,
+            "reasons": list(self.reasons),
             "measurements": {k: _plain(v) for k, v in self.measurements.items()},
             "findings": [finding.to_dict() for finding in self.findings],
             "remarks": list(self.remarks),
@@ -130,15 +133,15 @@ class Report:
         return _page(self)
 
     def __str__(self) -> str:
-        title = (
-            CAUSES[self.cause].title if self.cause in CAUSES else "too little to say"
-        )
+        title = _title(self)
         told = f"Diagnosis: {self.cause} ({title})"
         lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
         if self.first_bad_step is not None:
             first = "First bad" if self.verdict == "broken" else "First odd"
             lines += _paragraph(first, f"{_unit(self)} {self.first_bad_step}")
         lines += _paragraph("Watched", self.watched)
+        for reason in self.reasons:
+            lines += _paragraph("Because", reason)
         told = ""
         for rank, finding in enumerate(self.findings, 1):
             sure = f"{finding.certainty} ({100 * finding.confidence:.0f} %)"
@@ -159,13 +162,14 @@ class Report:
 
 def _page(report: Report) -> str:
     """The report for a notebook."""
-    title = _title(report.cause)
+    title = _title(report)
     parts = [
         f"<p><b>{escape(report.verdict)}: {escape(report.cause)}</b> ({escape(title)})"
     ]
     if report.first_bad_step is not None:
         parts.append(f", first bad {_unit(report)} {report.first_bad_step}")
     parts.append(f"</p><p>{escape(report.watched)}</p>")
+    parts += [f"<p>{escape(reason)}</p>" for reason in report.reasons]
     if report.findings:
         header = ["cause", "where", "how sure", "symptom", "fix", "chapter"]
         rows = [
@@ -179,8 +183,11 @@ def _page(report: Report) -> str:
     return "".join(parts)
 
 
-def _title(cause: str) -> str:
-    return CAUSES[cause].title if cause in CAUSES else "too little to say"
+def _title(report: Report) -> str:
+    if report.cause in CAUSES:
+        return CAUSES[report.cause].title
+    broken = report.verdict == "broken"
+    return "it fails, and no rule says why" if broken else "too little to say"
 
 
 def _unit(report: Report) -> str:

@@ -1,12 +1,14 @@
 """The training under examination: one object that can make an update."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -25,10 +27,10 @@ Context = Callable[[], AbstractContextManager[Any]]
 class TrainingSetup:
     """A model, its data and the way it is trained.
 
-    Exactly one of ``loss_fn``, ``loss`` and ``step`` is set. The last three fields
-    belong to treatments: ``loss_factor`` scales the loss before the backward pass
-    (not what is reported), ``before`` runs before every update, ``contexts`` are
-    entered around it.
+    Exactly one of ``loss_fn``, ``loss`` and ``step`` is set. ``more`` says that there
+    were more batches than were kept. Three fields belong to treatments:
+    ``loss_factor`` scales the loss before the backward pass (not what is reported),
+    ``before`` runs before every update, ``contexts`` are entered around it.
     """
 
     model: nn.Module
@@ -43,12 +45,13 @@ class TrainingSetup:
     loss_factor: float = 1.0
     before: tuple[Callable[[], None], ...] = ()
     contexts: tuple[Context, ...] = ()
+    more: bool = False
 
     @classmethod
     def checked(
         cls,
         model: nn.Module,
-        optimizer: Optimizer,
+        optimizer: Any,
         batches: Iterable[Any],
         *,
         loss_fn: Callable[..., Tensor] | None,
@@ -64,10 +67,8 @@ class TrainingSetup:
             raise ValueError(
                 "model: expected at least one parameter, got none to train"
             )
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}"
-            )
+        check_one_process(model)
+        optimizer = bare_optimizer(optimizer)
         ways = {"loss_fn": loss_fn, "loss": loss, "step": step}
         given = [name for name, way in ways.items() if way is not None]
         if len(given) != 1:
@@ -81,24 +82,53 @@ class TrainingSetup:
             getattr(scheduler, "step", scheduler)
         ):
             raise TypeError(f"scheduler: expected a callable, got {type(scheduler)}")
+        if step is None and isinstance(optimizer, torch.optim.LBFGS):
+            raise ValueError(
+                f"{given[0]}: expected an optimizer whose step needs no closure, got "
+                "LBFGS, which computes the loss itself. Pass your whole update as "
+                "step=, a function of the batch that calls optimizer.step(closure) "
+                "and returns the loss"
+            )
         as_clipper(clip)
         if max_steps is not None and (not isinstance(max_steps, int) or max_steps < 1):
             raise ValueError(
                 f"max_steps: expected a whole number >= 1, got {max_steps!r}"
             )
-        kept = _collect(batches, max_steps or WATCHED_STEPS)
+        kept, more = _collect(batches, max_steps or WATCHED_STEPS)
         if loss_fn is not None:
             _check_pairs(kept)
         return cls(
-            model, optimizer, kept, loss_fn, loss, step, clip, scheduler, max_steps
+            model,
+            optimizer,
+            kept,
+            loss_fn,
+            loss,
+            step,
+            clip,
+            scheduler,
+            max_steps,
+            more=more,
         )
 
     @property
     def steps(self) -> int:
-        """How many updates to make: one pass, at least a few, at most a hundred."""
-        if self.max_steps is not None:
-            return self.max_steps
-        return min(max(len(self.batches), FEWEST_STEPS), WATCHED_STEPS)
+        """How many updates to make: one pass, at least a few, at most a hundred.
+
+        No more than a schedule of fixed length has left.
+        """
+        usual = min(max(len(self.batches), FEWEST_STEPS), WATCHED_STEPS)
+        wanted = usual if self.max_steps is None else self.max_steps
+        return int(max(1, min(wanted, self.scheduled)))
+
+    @property
+    def scheduled(self) -> float:
+        """Updates that are left in a schedule of fixed length (OneCycleLR)."""
+        schedule = getattr(self.scheduler, "__self__", self.scheduler)
+        total = getattr(schedule, "total_steps", None)
+        done = getattr(schedule, "last_epoch", None)
+        if isinstance(total, int) and isinstance(done, int):
+            return total - done
+        return math.inf
 
     def batch(self, step: int) -> Any:
         """A copy of the batch of this step, so that an update may change it."""
@@ -115,9 +145,11 @@ class TrainingSetup:
     def compute(self, batch: Any) -> Tensor:
         """The loss of one batch; not available with ``step``."""
         if self.loss is not None:
-            return self.loss(self.model, batch)
+            loss: Tensor = loss_in(self.loss(self.model, batch))
+            return loss
         assert self.loss_fn is not None
-        return self.loss_fn(self.output(batch[0]), batch[1])
+        loss = loss_in(self.loss_fn(self.output(batch[0]), batch[1]))
+        return loss
 
     def update(self, step: int) -> float:
         """Make one update and return its loss."""
@@ -151,11 +183,58 @@ class TrainingSetup:
         return loss
 
 
-def _collect(batches: Iterable[Any], most: int) -> list[Any]:
+def bare_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer of torch inside a wrapper, such as that of Accelerate.
+
+    Raises:
+        TypeError: there is none.
+    """
+    if isinstance(optimizer, Optimizer) and is_set_up(optimizer):
+        return optimizer
+    for name in ("optimizer", "opt"):
+        inner = getattr(optimizer, name, None)
+        if isinstance(inner, Optimizer) and inner is not optimizer:
+            return bare_optimizer(inner)
+    raise TypeError(
+        f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}"
+    )
+
+
+def is_set_up(optimizer: Optimizer) -> bool:
+    """Whether it takes hooks: a wrapper that only looks like an optimizer does not."""
+    return hasattr(optimizer, "_optimizer_step_pre_hooks")
+
+
+def check_one_process(model: nn.Module) -> None:
+    """Refuse a model whose processes would have to agree on every trial.
+
+    Raises:
+        ValueError: the model is distributed over several processes.
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    ranks = distributed.get_world_size()
+    kinds = {type(m).__name__ for m in model.modules()}
+    wrapped = kinds & {"DistributedDataParallel", "FullyShardedDataParallel"}
+    sharded = any(type(p.data).__name__ == "DTensor" for p in model.parameters())
+    if ranks > 1 and (wrapped or sharded):
+        raise ValueError(
+            "model: expected a model on one process, got "
+            f"{', '.join(sorted(wrapped)) or 'parameters sharded (FSDP2)'} over "
+            f"{ranks} processes, which would wait for each other for ever. Start one "
+            "process, or diagnose a plain copy of the model on one rank"
+        )
+
+
+def _collect(batches: Iterable[Any], most: int) -> tuple[list[Any], bool]:
+    """The first batches, and whether there are more."""
     if not isinstance(batches, Iterable):
         raise TypeError(f"batches: expected an iterable of (x, y), got {type(batches)}")
     with unchanged_random_state():
-        kept = list(islice(batches, most))
+        stream = iter(batches)
+        kept = list(islice(stream, most))
+        more = len(kept) == most and next(stream, None) is not None
     if not kept:
         raise ValueError("batches: expected at least one batch, got none")
     for index, batch in enumerate(kept):
@@ -164,7 +243,7 @@ def _collect(batches: Iterable[Any], most: int) -> list[Any]:
                 f"batches: expected samples in every batch, got an empty one at "
                 f"position {index}; leave it out (drop_last=True in a DataLoader)"
             )
-    return kept
+    return kept, more
 
 
 def _check_pairs(batches: Sequence[Any]) -> None:
@@ -183,12 +262,20 @@ def _positional(model: nn.Module) -> int:
     )
 
 
+def loss_in(result: Any) -> Any:
+    """The loss in what a model or a step returned: under ``loss``, or first."""
+    if isinstance(result, Tensor):
+        return result
+    if isinstance(result, Mapping) and "loss" in result:
+        return result["loss"]
+    if isinstance(result, (tuple, list)) and result:
+        return result[0]
+    return getattr(result, "loss", result)
+
+
 def as_number(loss: Any) -> float:
     """The loss as a float, whatever an update returned."""
-    if isinstance(loss, Mapping) and "loss" in loss:
-        loss = loss["loss"]
-    if isinstance(loss, (tuple, list)) and loss:
-        loss = loss[0]
+    loss = loss_in(loss)
     if isinstance(loss, Tensor):
         return float(loss.detach().float().mean())
     try:

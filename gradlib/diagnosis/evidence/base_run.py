@@ -1,6 +1,7 @@
 """The base run: train as the owner does, and write down what happens."""
 
 import math
+import re
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -19,8 +20,15 @@ from gradlib.measure.tensors import values_of
 LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
 # So many losses in a row that are not finite: it does not come back.
 DEAD_END = 3
+# Parts of what torch says when a training breaks.
 DETACHED = "does not require grad"
 ONE_VALUE = "more than 1 value per channel"
+CONSTRAINT = "satisfy the constraint"
+OUT_OF_BOUNDS = ("out of bounds", "index out of range in self")
+# Errors that a training raises by what it does; others are mistakes in its code.
+RAISED = (RuntimeError, ValueError, ArithmeticError, AssertionError)
+# Characters of an error or a warning that are kept.
+LONGEST_MESSAGE = 200
 
 
 @dataclass
@@ -37,6 +45,9 @@ class BaseRun:
         moved: Name of a parameter -> relative distance from its start.
         failure: What the training raised, if that is a symptom.
         cut_short: The run ended early because updates take long.
+        scalars: Name of a parameter with one value -> that value before every
+            optimizer step.
+        warnings: What torch and others warned of, each once, in a line.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -48,6 +59,8 @@ class BaseRun:
     rates: list[float] = field(default_factory=list)
     failure: str = ""
     cut_short: bool = False
+    scalars: dict[str, list[float]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def first(self) -> UpdateTrace:
@@ -76,11 +89,16 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
     names = dict(setup.model.named_parameters())
     start = {name: p.detach().clone() for name, p in names.items()}
     base.norms = {name: [] for name in names}
+    base.scalars = {name: [] for name, p in names.items() if p.numel() == 1}
     base.calls = CallOrder(setup.optimizer, setup.model)
     looks = {round(share * (setup.steps - 1)) for share in LOOKS} | {1, 2}
     clock = time.process_time()
-    with Hooks() as hooks, base.calls.watching(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with (
+        Hooks() as hooks,
+        base.calls.watching(),
+        warnings.catch_warnings(record=True) as told,
+    ):
+        warnings.simplefilter("default")
         hooks.keep(
             setup.optimizer.register_step_pre_hook(
                 lambda *_: _record(base, names, setup)
@@ -93,7 +111,15 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
             if base.cut_short or _dead_end(base):
                 break
     base.moved = {name: _distance(p, start[name]) for name, p in names.items()}
+    base.warnings = list(dict.fromkeys(in_a_line(w.message) for w in told))
     return base
+
+
+def in_a_line(message: object) -> str:
+    """A message in one line: what was meant, without the values it lists."""
+    text = " ".join(str(message).split())
+    text = re.sub(r"(tensor\()?\[\[?[-\d.e+, \[\]]{20,}.*", "[...]", text)
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}..."
 
 
 def _observed_update(
@@ -118,7 +144,7 @@ def _observed_update(
                 f"{_way(setup)}: expected an update that runs, got "
                 f"{type(error).__name__} at batch {step}: {error}"
             ) from error
-        base.failure = f"{type(error).__name__}: {error}"
+        base.failure = in_a_line(f"{type(error).__name__}: {error}")
         if base.losses:
             base.losses.append(math.nan)
         return False
@@ -130,7 +156,9 @@ def _observed_update(
 def is_symptom(error: Exception, base: BaseRun, setup: TrainingSetup) -> bool:
     """Whether an error is the training's illness rather than a wrong argument."""
     text = str(error)
-    if DETACHED in text or ONE_VALUE in text:
+    if any(part in text for part in (DETACHED, ONE_VALUE, CONSTRAINT, *OUT_OF_BOUNDS)):
+        return True
+    if base.losses and isinstance(error, RAISED):
         return True
     finite = all(bool(p.isfinite().all()) for p in setup.model.parameters())
     lost = bool(base.losses) and not math.isfinite(base.losses[-1])
@@ -155,6 +183,8 @@ def _record(
     norms = dict(zip((n for n, _ in held), values, strict=True))
     for name, column in base.norms.items():
         column.append(norms.get(name, -1.0))
+    for name, values_before in base.scalars.items():
+        values_before.append(float(names[name].detach()))
     base.rates.append(max(float(g["lr"]) for g in setup.optimizer.param_groups))
 
 

@@ -1,5 +1,6 @@
 """Watch the order of events in an update: zero, backward, clip, step."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,10 @@ class CallOrder:
             where the gradient still existed then.
         stale: Steps whose gradient still held a part that an earlier step had used.
         empty: Steps that found no gradient at all though one had arrived.
+        steps: Optimizer steps of every update.
+        lost: Updates that made no step, and whose gradient was not finite.
+        closures: The optimizer computes the loss itself, so hooks before its step
+            see the gradient of the step before.
     """
 
     optimizer: Optimizer
@@ -45,13 +50,16 @@ class CallOrder:
     pairs: list[tuple[float, float]] = field(default_factory=list)
     stale: int = 0
     empty: int = 0
+    steps: list[int] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    closures: bool = False
 
     def __post_init__(self) -> None:
         self.parameters = parameters_of(self.optimizer)
         self._used = {id(p) for p in self.parameters if _filled(p)}
         self._carried: set[int] = set()
         self._arrived = False
-        self._stepped = False
+        self._steps = 0
 
     @contextmanager
     def watching(self) -> Iterator["CallOrder"]:
@@ -74,9 +82,12 @@ class CallOrder:
     def end_of_update(self) -> None:
         """Note what the gradient is after the owner's update has returned."""
         norm = norm_of(self.parameters)
-        if self._stepped and norm > 0:
+        if self._steps and norm > 0:
             self.pairs.append((self.at_step[-1], norm))
-        self._stepped = self._arrived = False
+        if self._arrived and not self._steps and not math.isfinite(norm):
+            self.lost.append(len(self.steps))
+        self.steps.append(self._steps)
+        self._steps, self._arrived = 0, False
 
     def _arrive(self, parameter: nn.Parameter, gradient: Tensor) -> None:
         self._arrived = True
@@ -86,8 +97,9 @@ class CallOrder:
             self._carried.discard(id(parameter))
             self._used.discard(id(parameter))
 
-    def _before(self, *_: Any) -> None:
-        self._stepped = True
+    def _before(self, _optimizer: Any, given: Any, named: Any) -> None:
+        self._steps += 1
+        self.closures |= any(callable(a) for a in (*given[1:], *named.values()))
         filled = [p for p in self.parameters if p.grad is not None]
         self.at_step.append(norm_of(filled))
         values = [values_of(p.grad).float() for p in filled if p.grad is not None]

@@ -24,6 +24,10 @@ SMALLEST_FALL = 0.04
 # The same in units of the noise, and the fall that is believed whatever the noise.
 FALL_IN_NOISE = 2.0
 SURE_FALL = 0.5
+# Fall from the second quarter to the second half of a run that still learns, in units
+# of the scale: those that have stalled stay below 0.01. The same in units of the noise.
+STILL_FALLS = 0.02
+STILL_FALLS_IN_NOISE = 1.5
 # A loss so many times its start is a spike, and so many of them in the second half are
 # no accident: outliers in the data spike once or twice. The third highest loss of the
 # healthy is at most 1.7 times the start, that of the erratic 3.6 to 200.
@@ -148,6 +152,20 @@ class LossCurve:
     def fall(self) -> float:
         """How far the loss fell at its best, in units of its start."""
         return (self.start - self.best) / max(abs(self.start), TINY)
+
+    @property
+    def still_falls(self) -> bool:
+        """The second half lies below the second quarter, and does not rise again."""
+        if self.flat or not math.isfinite(self.end):
+            return False
+        part = len(self.losses) // 4
+        second, third = (self._level(i * part, (i + 1) * part) for i in (1, 2))
+        last = self._level(3 * part, None)
+        fall = second - (third + last) / 2
+        steady = last - third < self.noise * self.scale
+        return steady and fall > self.scale * max(
+            STILL_FALLS, STILL_FALLS_IN_NOISE * self.noise
+        )
 
     @property
     def exploded(self) -> bool:

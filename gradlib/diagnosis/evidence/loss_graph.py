@@ -81,6 +81,19 @@ def read_graph(loss: Tensor | None) -> LossGraph:
     return graph
 
 
+def nodes_of(loss: Tensor) -> list[Any]:
+    """All nodes of a graph, those near the loss first."""
+    start = loss.grad_fn
+    seen = {start: None} if start is not None else {}
+    queue: deque[Any] = deque(seen)
+    while queue and len(seen) < MOST_NODES:
+        for following, _ in queue.popleft().next_functions:
+            if following is not None and following not in seen:
+                seen[following] = None
+                queue.append(following)
+    return list(seen)
+
+
 def short_name(node: Any) -> str:
     """``"Relu"`` for ``ReluBackward0``."""
     return str(node.name()).rsplit("::", 1)[-1].split("Backward")[0]

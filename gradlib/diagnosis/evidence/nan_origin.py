@@ -1,15 +1,13 @@
 """Replay a run up to its first non-finite value and look where that was born."""
 
 import math
-import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from gradlib.diagnosis.evidence.base_run import BaseRun
@@ -23,6 +21,7 @@ from gradlib.hooks import Hooks
 GROWTH = 100.0
 # Gradients up to so many times GROWTH are of ordinary size whatever was usual.
 SMALL_GRADIENTS = 10.0
+CHAINS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 @dataclass
@@ -36,6 +35,7 @@ class NanOrigin:
         layer: Module, parameter, ``"loss"`` or ``"(root)"``.
         loss: Loss of that update.
         calm: Loss and gradients were of ordinary size just before.
+        skipped: A scaler skipped the update, and its scale is not the reason.
     """
 
     step: int | None = None
@@ -44,23 +44,30 @@ class NanOrigin:
     layer: str = ""
     loss: float = math.nan
     calm: bool = False
+    skipped: bool = False
 
 
 def find_nan_origin(
-    setup: TrainingSetup, base: BaseRun, restore: Callable[[], None]
+    setup: TrainingSetup, base: BaseRun, scalers: Sequence[Any] = ()
 ) -> NanOrigin:
-    """Replay the base run and dissect its first non-finite update."""
+    """Replay the base run and dissect its first non-finite update.
+
+    Where a scaler skipped updates, the first of them is dissected at a scale of 1: what
+    overflows only when scaled is no origin.
+    """
     step = first_bad_step(base)
+    lost = base.calls.lost if base.calls is not None else []
+    skipped = step is None and bool(lost)
+    if skipped:
+        step = lost[0]
     if step is None:
         return NanOrigin()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = _dissect(setup, step)
-        if result.forward is None and not result.layer:
-            return result
-        if result.forward is None:
-            restore()
-            result.backward = _anomaly(setup, step)
+        result = _dissect(setup, step, scalers if skipped else ())
+    if skipped and result.forward is None and not result.layer:
+        return NanOrigin()
+    result.skipped = skipped
     result.calm = is_calm(base, step)
     return result
 
@@ -92,62 +99,98 @@ def is_calm(base: BaseRun, step: int) -> bool:
     return steady and recent <= GROWTH * usual + SMALL_GRADIENTS * GROWTH
 
 
-def _dissect(setup: TrainingSetup, step: int) -> NanOrigin:
-    order: list[tuple[str, bool]] = []
+def _dissect(setup: TrainingSetup, step: int, scalers: Sequence[Any]) -> NanOrigin:
+    seen = GradientOrder(setup.model)
     result = NanOrigin(step)
     trace = UpdateTrace(setup.model, find_origin=True)
     try:
         for before in range(step):
             setup.update(before)
-        with _gradient_hooks(setup.model, order), trace:
+        for scaler in scalers:
+            scaler._scale = None
+            scaler._init_scale = 1.0
+        with seen.watching(), trace:
             result.loss = setup.update(step)
     except Exception:
         result.loss = math.nan
-    result.forward = trace.origin
+    result.forward, result.backward = trace.origin, trace.slope
     if result.forward is not None:
         result.layer = result.forward.layer
-        return result
-    result.layer = _backward_layer(order, setup.model)
+    else:
+        result.layer = seen.first_bad()
     return result
 
 
-@contextmanager
-def _gradient_hooks(model: nn.Module, order: list[tuple[str, bool]]) -> Iterator[None]:
-    def note(name: str, gradient: Tensor) -> None:
-        order.append((name, bool(gradient.isfinite().all())))
+class GradientOrder:
+    """The order in which gradients reach what enters and leaves the modules.
 
-    def attach(name: str, _module: Any, _inputs: Any, output: Any) -> None:
+    Args:
+        model: The model, whose leaves and whole are watched.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.order: list[tuple[list[str], list[str], bool]] = []
+        self._places: dict[int, tuple[Tensor, list[str], list[str]]] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch one update."""
+        with Hooks() as hooks:
+            for name, module in self.model.named_modules():
+                if name == "" or not any(True for _ in module.children()):
+                    hooks.keep(
+                        module.register_forward_pre_hook(partial(self._enter, name)),
+                        module.register_forward_hook(partial(self._leave, name)),
+                    )
+            yield
+
+    def _enter(self, name: str, _module: Any, inputs: Any) -> None:
+        for value in tensors(inputs):
+            if name and value.requires_grad and not value.is_leaf:
+                self._places_of(value)[1].append(name)
+
+    def _leave(self, name: str, _module: Any, _inputs: Any, output: Any) -> None:
         for value in tensors(output):
             if value.requires_grad:
-                value.register_hook(partial(note, name))  # type: ignore[no-untyped-call]
+                self._places_of(value)[0].append(name)
 
-    with Hooks() as hooks:
-        for name, module in model.named_modules():
-            if name == "" or not any(True for _ in module.children()):
-                hooks.keep(module.register_forward_hook(partial(attach, name)))
-        yield
+    def _places_of(self, value: Tensor) -> tuple[list[str], list[str]]:
+        """The modules that a value leaves, and those that it enters."""
+        if id(value) not in self._places:
+            leaving: list[str] = []
+            entering: list[str] = []
+            self._places[id(value)] = (value, leaving, entering)
+            value.register_hook(  # type: ignore[no-untyped-call]
+                lambda g: self.order.append(
+                    (leaving, entering, bool(g.isfinite().all()))
+                )
+            )
+        return self._places[id(value)][1:]
 
+    def first_bad(self) -> str:
+        """The module in whose backward pass the first bad gradient was born.
 
-def _backward_layer(order: list[tuple[str, bool]], model: nn.Module) -> str:
-    bad = next((i for i, (_, finite) in enumerate(order) if not finite), None)
-    if bad is not None:
-        if not order[bad][0] or bad == 0:
-            return "loss"
-        return order[bad - 1][0] or "(root)"
-    for name, p in model.named_parameters():
-        if p.grad is not None and not bool(p.grad.isfinite().all()):
-            return name.rpartition(".")[0] or "(root)"
-    return ""
+        It is the module that the value enters, or the one that holds the module which
+        it leaves; ``"loss"`` behind the model.
+        """
+        for leaving, entering, finite in self.order:
+            if finite:
+                continue
+            if entering:
+                return entering[0]
+            if "" in leaving or not leaving:
+                return "loss"
+            return self._holder(leaving[0])
+        for name, p in self.model.named_parameters():
+            if p.grad is not None and not bool(p.grad.isfinite().all()):
+                return name.rpartition(".")[0] or "(root)"
+        return ""
 
-
-def _anomaly(setup: TrainingSetup, step: int) -> str:
-    """Name of the backward operation that made a NaN, by torch's anomaly mode."""
-    try:
-        for before in range(step):
-            setup.update(before)
-        with torch.autograd.detect_anomaly(check_nan=True):
-            setup.update(step)
-    except Exception as error:
-        match = re.search(r"'(\w+)Backward\d*' returned nan", str(error))
-        return match.group(1) if match else ""
-    return ""
+    def _holder(self, name: str) -> str:
+        """The module around another one, chains left out: they compute nothing."""
+        while name:
+            name = name.rpartition(".")[0]
+            if not isinstance(self.model.get_submodule(name), CHAINS):
+                break
+        return name or "(root)"

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gradlib.diagnosis.evidence.loss_graph import nodes_of, short_name
 from gradlib.diagnosis.nested import tensors
 from gradlib.hooks import Hooks
 
@@ -18,6 +20,11 @@ RECTIFYING = {"relu", "relu_", "relu6"}
 HALF = torch.float16
 ARITHMETIC = {"float", "to", "type", "double", "eq", "ne", "__eq__", "__ne__", "sub"}
 ARITHMETIC |= {"mul", "add", "__sub__", "__mul__", "__add__", "__rsub__", "__rmul__"}
+
+
+# Functions that put infinities where the owner wants them: masks.
+MASKING = {"masked_fill", "masked_fill_", "fill_", "full", "full_like", "new_full"}
+MASKING |= {"where", "triu", "tril", "triu_", "tril_", "__setitem__", "tensor"}
 
 
 @dataclass
@@ -54,12 +61,21 @@ class ActivationStats:
 
 @dataclass
 class ForwardOrigin:
-    """Where the first value that is not finite was born in a forward pass."""
+    """Where the first value that is not finite was born in a forward pass.
+
+    Args:
+        function: The operation.
+        layer: The module in which it ran.
+        largest_input: Largest magnitude of what entered.
+        half: It worked on half precision.
+        learned: What entered depends on parameters, and not on the data alone.
+    """
 
     function: str
     layer: str
     largest_input: float
     half: bool
+    learned: bool = True
 
 
 @dataclass(eq=False)
@@ -73,6 +89,8 @@ class UpdateTrace(TorchFunctionMode):
         find_origin: Also look for the first non-finite value (slower).
         hard: The result of an argmax was used as a number.
         half: Where float16 values came up, and the largest of each place.
+        slope: The first operation of the backward pass that made a value that is not
+            finite from finite ones (with ``find_origin``).
     """
 
     model: nn.Module
@@ -83,6 +101,7 @@ class UpdateTrace(TorchFunctionMode):
     loss: Tensor | None = None
     hard: bool = False
     half: dict[str, float] = field(default_factory=dict)
+    slope: str = ""
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -139,6 +158,8 @@ class UpdateTrace(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name == "backward" and args and isinstance(args[0], Tensor):
             self.loss = args[0]
+            if self.find_origin:
+                self._watch_slopes(args[0])
         result = func(*args, **(kwargs or {}))
         if name in SQUASHING or name in RECTIFYING:
             self._activation(name, args, result)
@@ -160,10 +181,12 @@ class UpdateTrace(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             largest = float(result.detach().abs().max())
         largest = math.inf if math.isnan(largest) else largest
-        where = self._where()
+        where = self.where
         self.half[where] = max(largest, self.half.get(where, 0.0))
 
-    def _where(self) -> str:
+    @property
+    def where(self) -> str:
+        """The module that runs now, or in which an error ended the update."""
         if not self._stack:
             return "loss"
         return self._stack[-1] or "(root)"
@@ -191,9 +214,33 @@ class UpdateTrace(TorchFunctionMode):
             if all(bool(t.isfinite().all()) for t in made):
                 return
             given = [*tensors(list(args)), *tensors(kwargs or {})]
-            real = [t.detach() for t in given if t.is_floating_point() and t.numel()]
-            if not all(bool(t.isfinite().all()) for t in real):
+            real = [t for t in given if t.is_floating_point() and t.numel()]
+            nan = any(bool(t.isnan().any()) for t in made)
+            if any(bool((t.isnan() if nan else t.isinf()).any()) for t in real):
                 return
-            largest = max((float(t.float().abs().max()) for t in real), default=0.0)
-            half = any(t.dtype == HALF for t in [*made, *real])
-            self.origin = ForwardOrigin(name, self._where(), largest, half)
+            if name in MASKING and not nan:
+                return
+            finite = [t.detach().float().abs() for t in real]
+            peaks = [float(t[t.isfinite()].max()) for t in finite if t.isfinite().any()]
+            self.origin = ForwardOrigin(
+                name,
+                self.where,
+                max(peaks, default=0.0),
+                any(t.dtype == HALF for t in [*made, *real]),
+                any(t.requires_grad for t in real),
+            )
+
+    def _watch_slopes(self, loss: Tensor) -> None:
+        """Note the first node of the graph whose gradient is not finite any more."""
+        for node in nodes_of(loss):
+            if not hasattr(node, "variable"):
+                self._hooks.keep(
+                    node.register_hook(partial(self._slope, short_name(node)))
+                )
+
+    def _slope(self, name: str, made: Any, given: Any) -> None:
+        if self.slope:
+            return
+        bad = any(t is not None and not bool(t.isfinite().all()) for t in made)
+        if bad and all(t is None or bool(t.isfinite().all()) for t in given):
+            self.slope = name

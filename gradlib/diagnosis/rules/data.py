@@ -4,8 +4,10 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from gradlib.diagnosis.evidence.base_run import OUT_OF_BOUNDS
 from gradlib.diagnosis.evidence.feature_scale import off_scale
 from gradlib.diagnosis.evidence.loss_curve import TINY
 from gradlib.diagnosis.examination import Examination
@@ -17,6 +19,7 @@ from gradlib.diagnosis.treatments import both, new_tensor, reinitialized, scaled
 # fine: with broken weights none is, with a broken batch nearly all are.
 OTHER_BATCHES = 12
 MOSTLY_FINE = 0.6
+POINTWISE = {"exp", "exp_", "expm1", "sinh", "cosh", "pow", "log", "sqrt", "rsqrt"}
 # Fewest batches among which some can be called outlying.
 FEWEST_BATCHES = 8
 # Peak of a batch over the usual one: heavy tails reach 90, wrong units begin at 8,000,
@@ -45,11 +48,17 @@ def broken_values(examination: Examination) -> Finding | None:
 
 
 def impossible_samples(examination: Examination) -> Finding | None:
-    """A few batches give a non-finite loss whatever the weights are."""
+    """A few batches give a non-finite loss whatever the weights are.
+
+    Where a function of one value, such as exp, made it from what the network put out,
+    the samples are possible and the function is at fault.
+    """
     origin = examination.origin
     if origin.step is None or origin.forward is None or origin.forward.half:
         return None
     if math.isfinite(origin.loss):
+        return None
+    if origin.forward.function in POINTWISE and origin.forward.learned:
         return None
     batches = examination.setup.batches
     weights = list(examination.parameters.values())
@@ -79,6 +88,34 @@ def _loss_in(examination: Examination, world: Any, index: int) -> bool:
         return False
     finally:
         examination.restore()
+
+
+def refused_samples(examination: Examination) -> Finding | None:
+    """An index in a batch, such as a class or a token, is larger than the table."""
+    failure, base = examination.base.failure, examination.base
+    if not any(part in failure for part in OUT_OF_BOUNDS):
+        return None
+    done = len(base.losses) - bool(base.losses)
+    here = done % len(examination.setup.batches)
+    whole = [t for t in tensors(examination.setup.batches[here]) if not _floating(t)]
+    evidence = {
+        f"integers of shape {tuple(t.shape)}": f"{int(t.min())} to {int(t.max())}"
+        for t in whole
+        if t.numel()
+    }
+    return Finding(
+        "bad_data",
+        "data",
+        f"Batch {here} holds an index that is out of range: {failure}",
+        {"batch": here, **evidence},
+        0.95,
+        fix="Count classes and tokens from 0, and make the output layer or the "
+        "embedding as large as the largest one plus 1.",
+    )
+
+
+def _floating(t: Tensor) -> bool:
+    return t.is_floating_point() or t.is_complex() or t.dtype == torch.bool
 
 
 def outlying_samples(examination: Examination) -> Finding | None:

@@ -4,10 +4,14 @@ import math
 
 import torch
 
+from gradlib.diagnosis.evidence.base_run import CONSTRAINT
 from gradlib.diagnosis.examination import EXPLODED, Examination
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.treatments import in_float32
 
+# Largest value in float16 of a run that only underflows: activations have 1 to 100, and
+# what overflows in the next steps is near 65504 already.
+FAR_FROM_OVERFLOW = 1e3
 REMEDIES = {
     "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
     "F.log_softmax or cross entropy on logits.",
@@ -17,6 +21,10 @@ REMEDIES = {
     "exp": "torch.exp(x.clamp(max=10)).",
     "div": "a / (b + 1e-8); with torch.where, make the denominator safe before.",
     "pow": "x.clamp_min(1e-8).pow(p).",
+    "atan2": "torch.atan2(y, x + 1e-6 * (x.abs() + y.abs() < 1e-6)).",
+    "acos": "torch.acos(x.clamp(-1 + 1e-6, 1 - 1e-6)).",
+    "softmax": "a finite mask, scores.masked_fill(mask, -1e4), so that no row is "
+    "masked everywhere.",
 }
 
 
@@ -43,7 +51,7 @@ def softmax_twice(examination: Examination) -> Finding | None:
 
 
 def half_overflow(examination: Examination) -> Finding | None:
-    """Values in float16 leave its range, and float32 cures."""
+    """Values in float16 leave its range, at either end, and float32 cures."""
     half = examination.base.first.half
     forward = examination.origin.forward
     used = half or (forward is not None and forward.half)
@@ -56,6 +64,13 @@ def half_overflow(examination: Examination) -> Finding | None:
         not born or examination.run_under("float32", in_float32).exploded
     ):
         return None
+    largest = max(half.values(), default=math.inf)
+    if (
+        not born
+        and largest < FAR_FROM_OVERFLOW
+        and math.isfinite(examination.curve.end)
+    ):
+        return _underflow(examination, largest)
     widest = next((n for n, v in half.items() if math.isinf(v)), "")
     widest = widest or max(half, key=lambda place: half[place], default="all")
     layer = born or widest
@@ -69,6 +84,39 @@ def half_overflow(examination: Examination) -> Finding | None:
             **examination.compared("float32"),
         },
         0.95,
+    )
+
+
+def _underflow(examination: Examination, largest: float) -> Finding:
+    """Nothing comes near the upper end of float16, so the lower end is at fault."""
+    return Finding(
+        "fp16_underflow",
+        "global",
+        "In float16 the training does not learn, in float32 it does; no value of the "
+        f"forward pass is larger than {largest:.3g}, so gradients below 6e-8 became 0.",
+        {
+            "largest value in float16": largest,
+            "smallest number": torch.finfo(torch.float16).smallest_normal / 1024,
+            **examination.compared("float32"),
+        },
+        0.93,
+    )
+
+
+def refused_values(examination: Examination) -> Finding | None:
+    """The training raises because a value left the range of a distribution."""
+    failure = examination.base.failure
+    if CONSTRAINT not in failure or not examination.curve.finite:
+        return None
+    return Finding(
+        "loss_numerics",
+        examination.stopped_in,
+        f"After {len(examination.base.losses) - 1} updates a distribution refuses its "
+        f"parameters: {failure}",
+        {"updates": max(0, len(examination.base.losses) - 1)},
+        0.9,
+        fix="Let the network put out the logarithm of what must be positive, with "
+        "bounds: std = log_std.clamp(-5, 2).exp().",
     )
 
 
@@ -95,7 +143,8 @@ def undefined_operation(examination: Examination) -> Finding | None:
             0.93,
             fix=_remedy(forward.function),
         )
-    if not math.isfinite(origin.loss) or not examination.curve.exploded:
+    spoiled = examination.curve.exploded or origin.skipped
+    if not math.isfinite(origin.loss) or not spoiled:
         return None
     slope = f": {origin.backward} has no finite slope there" if origin.backward else ""
     return Finding(
@@ -117,6 +166,6 @@ def _remedy(operation: str) -> str:
     """The stable form of an operation; empty, and so the cause's, if not known."""
     name = operation.lower().strip("_")
     for part, remedy in REMEDIES.items():
-        if part in name and "softmax" not in name:
+        if part in name and (part == "softmax") == ("softmax" in name):
             return f"Use {remedy}"
     return ""

@@ -36,6 +36,8 @@ def stale_gradients(examination: Examination) -> Finding | None:
     calls = examination.base.calls
     if examination.setup.step is None or calls is None or not calls.at_step:
         return None
+    if calls.closures:
+        return None
     share = (calls.stale + calls.empty) / len(calls.at_step)
     if share < STALE_SHARE:
         return None
@@ -60,6 +62,7 @@ def clip_without_effect(examination: Examination) -> Finding | None:
     if (
         examination.setup.step is None
         or calls is None
+        or calls.closures
         or len(calls.at_step) < FEWEST_WATCHED
     ):
         return None

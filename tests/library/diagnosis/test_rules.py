@@ -129,6 +129,34 @@ def naive_cross_entropy(eps: float) -> Case:
     return case(mlp(8, 1), batches, loss_fn=loss_fn)
 
 
+def class_out_of_range(classes_known: int) -> Case:
+    return case(mlp(8, classes_known), classes())
+
+
+class Gaussian(nn.Module):
+    """A policy whose standard deviation may become negative."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.std = nn.Parameter(torch.full((1,), start))
+        self.mean = nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> torch.distributions.Normal:
+        return torch.distributions.Normal(self.mean(x), self.std.expand(len(x), 1))
+
+
+def shrinking_std(start: float) -> Case:
+    torch.manual_seed(0)
+    model = Gaussian(start)
+    with torch.no_grad():
+        batches = [(x, model.mean(x)) for x, _ in curve()]
+
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        return -model(batch[0]).log_prob(batch[1]).mean()
+
+    return case(model, batches, lr=0.2, loss=loss)
+
+
 def one_wild_value() -> Case:
     batches = curve()
     batches[6][0][0, 0] = 1e6
@@ -284,6 +312,11 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "lonely batch norm": (single_samples, good),
     "frozen batch norm": (evaluation_mode, good),
     "overflow in half precision": (half_precision, good),
+    "refused samples": (
+        lambda: class_out_of_range(3),
+        lambda: class_out_of_range(4),
+    ),
+    "refused values": (lambda: shrinking_std(0.5), lambda: shrinking_std(9.0)),
     "impossible samples": (empty_targets, good),
     "undefined operation": (
         lambda: naive_cross_entropy(0.0),

@@ -12,6 +12,7 @@ from test_log_thresholds import LOG_BRACKETS
 from thresholds import OTHER_NUMBERS, Bracket, Probe, numbers
 from torch import Tensor, nn
 
+from gradlib.diagnosis import verdict
 from gradlib.diagnosis.evidence import base_run, feature_scale, naive_loss, nan_origin
 from gradlib.diagnosis.evidence.base_run import BaseRun
 from gradlib.diagnosis.evidence.feature_scale import FeatureScale
@@ -176,7 +177,7 @@ def fine_elsewhere(count: int, others: int = 10) -> bool:
     setup = SimpleNamespace(
         batches=[(torch.ones(1),)] * (others + 1), model=nn.Linear(1, 1), update=update
     )
-    origin = NanOrigin(0, ForwardOrigin("log", "fc", 1.0, False), layer="fc")
+    origin = NanOrigin(0, ForwardOrigin("ctc_loss", "fc", 1.0, False), layer="fc")
     return asked(data.impossible_samples, setup=setup, origin=origin) is not None
 
 
@@ -216,7 +217,10 @@ def is_probability(excess: float) -> bool:
 
 
 def calls(**what: Any) -> BaseRun:
-    seen = {"at_step": [0.6] * 20, "largest": [], "pairs": [], "stale": 0, "empty": 0}
+    seen: dict[str, Any] = {
+        **{"at_step": [0.6] * 20, "largest": [], "pairs": [], "stale": 0, "empty": 0},
+        "closures": False,
+    }
     return run(calls=SimpleNamespace(**{**seen, **what}))
 
 
@@ -303,6 +307,32 @@ def stays_ordinary(largest: float) -> bool:
         1, ForwardOrigin("log", "fc", largest, False), "", "fc", calm=True
     )
     return asked(numerics.undefined_operation, origin=origin) is not None
+
+
+def underflows(largest: float) -> bool:
+    base = run(traces={0: trace()})
+    base.first.half["fc"] = largest
+    finding = asked(numerics.half_overflow, base=base)
+    assert finding is not None
+    return finding.cause == "fp16_underflow"
+
+
+def says_nothing(loss: float = 1e-9, gradient: float = 1.0) -> bool:
+    made = trial(FLAT, FLAT)
+    made.base.losses = [loss] * 20
+    made.base.calls = SimpleNamespace(at_step=[gradient] * 20)
+    return made.says_nothing
+
+
+def enough_updates(count: int) -> bool:
+    made = trial(levels(1, 0.1), FLAT)
+    made.base.losses = [1.0] * count
+    made.base.calls = SimpleNamespace(at_step=[1.0], lost=[])
+    made.setup = SimpleNamespace(
+        step=None, more=False, scheduled=math.inf, steps=40, model=nn.Identity()
+    )
+    made.out_of_time = False
+    return verdict.judge_training(made, []).verdict == "healthy"
 
 
 def calm(losses: list[float], norms: list[float]) -> bool:
@@ -734,6 +764,15 @@ BRACKETS = [
         1,
         2,
     ),
+    Bracket("rules.numerics.FAR_FROM_OVERFLOW", underflows, 1500, 700),
+    Bracket("examination.ZERO_LOSS", says_nothing, 1.5e-6, 0.7e-6),
+    Bracket(
+        "examination.REAL_GRADIENT",
+        lambda x: says_nothing(gradient=x),
+        0.7e-4,
+        1.5e-4,
+    ),
+    Bracket("verdict.FEWEST_UPDATES", enough_updates, 9, 10),
     Bracket("rules.numerics.EXPLODED", stays_ordinary, 1.5e6, 0.7e6),
     Bracket("rules.optimizer.DOUBLES", doubling, 1.05, 2),
     Bracket("rules.optimizer.FEWEST_SAMPLES", lambda n: doubling(2, n), 3, 4),
