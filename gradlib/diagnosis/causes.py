@@ -2,6 +2,18 @@
 
 from dataclasses import dataclass
 
+BOOK = "https://your_org.github.io/exploding-gradients"
+
+
+def address_of(chapter: str) -> str:
+    """Where a chapter can be read, also by those who installed the library only.
+
+    Example:
+        >>> address_of("causes").removeprefix(BOOK)
+        '/chapters/causes.html'
+    """
+    return f"{BOOK}/chapters/{chapter}.html"
+
 
 @dataclass(frozen=True)
 class Cause:

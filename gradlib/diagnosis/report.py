@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from gradlib.diagnosis.causes import CAUSES
+from gradlib.diagnosis.causes import CAUSES, address_of
 from gradlib.tables import html_table
 
 # Confidence from which a finding is called certain, or likely.
@@ -152,7 +152,7 @@ class Report:
             if not repeated:
                 lines += _paragraph("Evidence", _listed(finding.evidence))
             lines += _paragraph("Fix", finding.fix)
-            lines += _paragraph("Read", f"chapters/{finding.chapter}.ipynb")
+            lines.append(f"   {'Read:':10} {address_of(finding.chapter)}")
         for remark in self.remarks:
             lines += ["", *_paragraph("Remark", remark)]
         if self.next_test:
@@ -173,7 +173,7 @@ def _page(report: Report) -> str:
     if report.findings:
         header = ["cause", "where", "how sure", "symptom", "fix", "chapter"]
         rows = [
-            [f.cause, f.layer, f.certainty, f.symptom, f.fix, f.chapter]
+            [f.cause, f.layer, f.certainty, f.symptom, f.fix, address_of(f.chapter)]
             for f in report.findings
         ]
         parts.append(html_table(header, rows))

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from book import ROOT
+from book import BASE, ROOT
 from trainings import (
     nan_input,
 )
@@ -32,8 +32,10 @@ def test_a_report_reads_as_a_page_and_as_a_log() -> None:
         made.pop("model"), made.pop("optimizer"), made.pop("batches"), **made
     )
     page = str(report)
-    for word in ("Diagnosis: bad_data", "Symptom", "Evidence", "Fix", "field_guide"):
+    address = f"{BASE}chapters/field_guide.html"
+    for word in ("Diagnosis: bad_data", "Symptom", "Evidence", "Fix", address):
         assert word in page
+    assert address in report._repr_html_()
     assert max(map(len, page.splitlines())) <= 100
     log = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert log["findings"][0]["layer"] == "data"
