@@ -23,6 +23,7 @@ from gradlib.checks import check_count, check_model, check_positive
 from gradlib.history import History
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
+from gradlib.monitor import columns
 from gradlib.rowfile import RowFile
 from gradlib.state import parameters_of
 
@@ -35,6 +36,8 @@ _WRAPPERS = re.compile(
     r"^module\.|\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
 )
 _NO_BACKWARD = -1
+Names = tuple[str, ...]
+current_backward = torch._C._current_graph_task_id
 
 
 def watch(
@@ -178,17 +181,22 @@ class _Watched:
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         self.named: dict[str, Tensor] = {}
+        self.columns: Names = ()
         self.frozen: dict[str, Tensor] = {}
         self.count = 0
-        self.measured: tuple[list[str], DeferredNorms] | None = None
+        self.measured: tuple[Names, DeferredNorms] | None = None
         self.copies: dict[str, Tensor] = {}
         self.runs_closure = False
         self.has_stepped = False
 
     def measure(self) -> None:
         """Take the norms of the gradients that there are."""
-        found = {n: g for n, p in self.named.items() if (g := p.grad) is not None}
-        self.measured = list(found), DeferredNorms(list(found.values()))
+        grads = [g for p in self.named.values() if (g := p.grad) is not None]
+        names = self.columns
+        if len(grads) < len(names):
+            pairs = zip(names, self.named.values(), strict=True)
+            names = tuple(name for name, p in pairs if p.grad is not None)
+        self.measured = names, DeferredNorms(grads)
 
 
 class _Row:
@@ -198,36 +206,36 @@ class _Row:
         self.step = step
         self.given = dict(given)
         self.scale = 1.0
-        self.norms: list[tuple[list[str], DeferredNorms]] = []
+        self.norms: list[tuple[Names, DeferredNorms]] = []
         self.updates: list[tuple[list[str], DeferredNumbers]] = []
         self.is_skipped = False
 
-    def add_norms(self, names: list[str], norms: DeferredNorms) -> None:
+    def add_norms(self, names: Names, norms: DeferredNorms) -> None:
         norms.send()
         self.norms.append((names, norms))
 
-    def columns(self) -> dict[str, float]:
-        """All numbers by column; waits for the device."""
-        found = {name: float(value) for name, value in self.given.items()}
-        layers = {
-            name: norm / self.scale
-            for names, norms in self.norms
-            for name, norm in zip(names, norms.read(), strict=True)
-        }
-        if layers:
-            found["gradient_norm"] = math.hypot(*layers.values())
+    def read(self) -> tuple[Names, list[float]]:
+        """Names of the columns, and their numbers; waits for the device."""
+        given = {name: float(value) for name, value in self.given.items()}
+        names: Names = ()
+        norms: list[float] = []
+        for more, deferred in self.norms:
+            names += more
+            norms += deferred.read()
+        if self.scale != 1.0:
+            norms = [norm / self.scale for norm in norms]
+        if norms:
+            given["gradient_norm"] = math.hypot(*norms)
         if self.is_skipped:
-            found["skipped"] = 1.0
-        found |= {f"gradient_norm/{name}": norm for name, norm in layers.items()}
-        for names, numbers in self.updates:
-            sizes = numbers.read()
-            wholes, changes = sizes[: len(names)], sizes[len(names) :]
-            found |= {
-                f"parameter_norm/{n}": s for n, s in zip(names, wholes, strict=True)
-            }
-            ratios = zip(names, ratios_of(changes, wholes), strict=True)
-            found |= {f"update_ratio/{name}": ratio for name, ratio in ratios}
-        return found
+            given["skipped"] = 1.0
+        names, numbers = (*given, *names), [*given.values(), *norms]
+        for updated, sizes_and_changes in self.updates:
+            sizes = sizes_and_changes.read()
+            wholes, changes = sizes[: len(updated)], sizes[len(updated) :]
+            names += columns("parameter_norm", updated)
+            names += columns("update_ratio", updated)
+            numbers += [*wholes, *ratios_of(changes, wholes)]
+        return names, numbers
 
 
 class Watcher:
@@ -271,7 +279,7 @@ class Watcher:
         self._history = History()
         self._given: dict[str, Tensor | float] = {}
         self._waiting: _Row | None = None
-        self._backward = _NO_BACKWARD
+        self._last_backward = [_NO_BACKWARD]
         self._hooks = Hooks()
         self._row = _Row(first_step, {})
         self._watched = [_Watched(optimizer) for optimizer in optimizers]
@@ -349,10 +357,14 @@ class Watcher:
         known = {id(p) for p in watched.named.values()}
         # torch holds the hooks of tensors where the collector of cycles sees them not
         reference = weakref.ref(self)
+        last = self._last_backward
 
         def measure(parameter: Tensor) -> None:
-            if watcher := reference():
-                watcher._on_gradient()
+            backward = current_backward()
+            if backward != last[0]:
+                last[0] = backward
+                if (watcher := reference()) and watcher._is_due:
+                    _at_the_end(watcher._after_others)
 
         for place, p in enumerate(parameters):
             name = self._names.get(id(p), f"parameter_{place}")
@@ -361,6 +373,7 @@ class Watcher:
             if p.requires_grad:
                 watched.frozen.pop(name, None)
                 watched.named[name] = p
+                watched.columns = columns("gradient_norm", watched.named)
                 hook = p.register_post_accumulate_grad_hook(measure)  # type: ignore[no-untyped-call]
                 self._hooks.keep(hook)
             else:
@@ -371,15 +384,6 @@ class Watcher:
         thawed = any(p.requires_grad for p in watched.frozen.values())
         if thawed or len(parameters_of(watched.optimizer)) != watched.count:
             self._adopt(watched)
-
-    def _on_gradient(self) -> None:
-        """Have the gradients measured at the end of this backward pass, once."""
-        if not self._is_due:
-            return
-        backward = torch._C._current_graph_task_id()
-        if backward != self._backward:
-            self._backward = backward
-            _at_the_end(self._after_others)
 
     def _after_others(self) -> None:
         """Wait once more: wrappers of many processes also finish at the end."""
@@ -417,7 +421,7 @@ class Watcher:
             if watched.runs_closure:
                 watched.measured = None
             elif self._is_due:
-                if torch._C._current_graph_task_id() != _NO_BACKWARD:
+                if current_backward() != _NO_BACKWARD:
                     watched.measure()  # it steps inside the backward pass
                 self._take(watched)
             if self._updates_are_due:
@@ -475,10 +479,10 @@ class Watcher:
         if self._waiting is None:
             return
         row, self._waiting = self._waiting, None
-        columns = row.columns()
-        self._history.extend(row.step, columns, columns.values())
+        names, numbers = row.read()
+        self._history.extend(row.step, names, numbers)
         if self._rows is not None:
-            self._rows.add(row.step, columns)
+            self._rows.add(row.step, dict(zip(names, numbers, strict=True)))
             if len(self._history) >= 2 * KEPT_ROWS:
                 self._history = self._history.tail(KEPT_ROWS)
 

@@ -6,11 +6,12 @@ processes, so all of them must ask for it.
 """
 
 import math
-import sys
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+_PLAIN = {Tensor, nn.Parameter}
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -20,7 +21,7 @@ def is_sharded(tensor: Tensor) -> bool:
         >>> is_sharded(torch.zeros(2))
         False
     """
-    return _may_be_sharded() and hasattr(tensor, "placements")
+    return hasattr(tensor, "placements")
 
 
 def parts_of(tensors: list[Tensor]) -> list[Tensor]:
@@ -28,13 +29,9 @@ def parts_of(tensors: list[Tensor]) -> list[Tensor]:
 
     A tensor whose processes hold terms of a sum is summed first.
     """
-    if not _may_be_sharded() or not any(map(is_sharded, tensors)):
+    if _PLAIN.issuperset(map(type, tensors)) or not any(map(is_sharded, tensors)):
         return tensors
     return [_part_of(t) if is_sharded(t) else t for t in tensors]
-
-
-def _may_be_sharded() -> bool:
-    return "torch.distributed.tensor" in sys.modules
 
 
 def _part_of(tensor: Any) -> Tensor:

@@ -22,6 +22,7 @@ KINDS = ("", "inf", "nan")
 """What a tensor holds, by the code of `nonfinite_code`."""
 
 _IS_CPU = attrgetter("is_cpu")
+_IS_SPARSE = attrgetter("is_sparse")
 _DTYPE = attrgetter("dtype")
 
 
@@ -113,25 +114,30 @@ class DeferredNorms:
     """
 
     def __init__(self, tensors: list[Tensor]) -> None:
-        values = [values_of(tensor) for tensor in tensors]
-        parts = parts_of(values)
-        self._sharded = values if parts is not values else None
+        if any(map(_IS_SPARSE, tensors)):
+            tensors = [values_of(tensor) for tensor in tensors]
+        parts = parts_of(tensors)
+        self._sharded = tensors if parts is not tensors else None
         self._norms = norms_of(parts)
+        self._sizes: list[float] = []
+        self._numbers: DeferredNumbers | None = None
         if all(map(_IS_CPU, parts)):
-            sizes = [norm.item() for norm in self._norms]
-            if not all(EXACT_IN_FLOAT32 < size < math.inf for size in sizes):
+            self._sizes = [norm.item() for norm in self._norms]
+            if not all(EXACT_IN_FLOAT32 < size < math.inf for size in self._sizes):
                 self._norms = norms_of(parts, dtype=torch.float64)
-        self._numbers = DeferredNumbers([])
+                self._sizes = [norm.item() for norm in self._norms]
 
     def send(self) -> None:
         """Start the copy; for sharded tensors every process must call this."""
         if self._sharded is not None:
             self._norms = whole_norms(self._norms, self._sharded, 2.0)
-        self._numbers = DeferredNumbers(self._norms)
+            self._sizes = []
+        if not self._sizes:
+            self._numbers = DeferredNumbers(self._norms)
 
     def read(self) -> list[float]:
         """The norms; waits until they have come."""
-        return self._numbers.read()
+        return self._sizes if self._numbers is None else self._numbers.read()
 
 
 def ratios_of(sizes: list[float], wholes: list[float]) -> list[float]:
