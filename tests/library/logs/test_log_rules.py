@@ -256,7 +256,7 @@ def test_a_sign_is_whole(rule):
         ("clamped", "broken", "lr_too_high", 300),
         ("no_update", "broken", "detached_graph", 1),
         ("repeated_epochs", "broken", "optimizer_misconfigured", 0),
-        ("nothing_learned", "unclear", "unknown", 0),
+        ("nothing_learned", "unclear", "unknown", None),
         ("zero_records", "unclear", "unknown", 3),
         ("no_gradient", "broken", "detached_graph", 1),
         ("resume_jump", "broken", "resume_state_lost", 5006),
@@ -433,3 +433,15 @@ def test_a_spike_among_many_records_is_normal():
     report = diagnose_log(iterations(losses))
     assert report.verdict == "healthy"
     assert "unlike the others" in report.remarks[0]
+
+
+def test_a_page_names_no_step_bad_that_is_only_odd():
+    report = diagnose_log(PAIRS["loss_spike"][0])
+    assert "First odd: step 7" in str(report)
+    assert "first odd step 7" in report._repr_html_()
+    assert "bad" not in f"{report}{report._repr_html_()}"
+
+
+def test_what_was_watched_are_numbers_of_the_log():
+    report = diagnose_log(iterations([15.5, 13.0, 3.8, 2.4, 1.4, 1.2, 1.1, NAN]))
+    assert "loss from 15.5 to 1.1 between step 1 and step 7" in report.watched
