@@ -18,6 +18,7 @@ from gradlib.logs.sheet import Sheet
 
 _Columns = dict[str, float]
 
+_DISCRIMINATOR = re.compile(r"d(?:_?(?:r|f|real|fake))?")
 _VALIDATION = re.compile(r"(?i)\W*(?:val|valid|validation|eval|evaluation|test|dev)\b")
 _TENSOR = re.compile(rf"tensor\(({NUMBER})[^()]*\)")
 _RANK = re.compile(r"^\[?(?:rank|default|gpu|worker)?\s?\d{1,4}\]?:", re.IGNORECASE)
@@ -115,8 +116,9 @@ class PrintedLines:
                 columns[column] = to_number(value)
             if average and (is_loss(column) or column == "gradient_norm"):
                 columns.setdefault(f"average_{column}", to_number(average))
-        if "g" in columns and "d" in columns:
-            columns["loss_g"], columns["loss_d"] = columns.pop("g"), columns.pop("d")
+        rivals = [name for name in columns if _DISCRIMINATOR.fullmatch(name)]
+        for name in ["g", *rivals] if "g" in columns and rivals else []:
+            columns[f"loss_{name}"] = columns.pop(name)
         return columns
 
     def pairs(self, text: str) -> bool:
@@ -127,11 +129,10 @@ class PrintedLines:
         if not any(map(is_quantity, columns)) and speaks_of_loss(text):
             columns = _blank_columns(text)
         if not any(map(is_quantity, columns)):
+            heads = self._heading(text)
             counts = {n: whole(v) for n, v in columns.items() if n in ("step", "epoch")}
-            if epoch := EPOCH.search(text):
-                counts.setdefault("epoch", int(epoch[1]))
             self._context.update({n: c for n, c in counts.items() if c >= 0})
-            return bool(counts)
+            return heads or bool(counts)
         if _VALIDATION.match(text):
             columns = {
                 f"val_{name}" if is_loss(name) and not is_validation(name) else name: x
@@ -160,9 +161,11 @@ class PrintedLines:
             self._sheet.add(table, columns, step)
         return True
 
-    def heading(self, text: str) -> bool:
+    def _heading(self, text: str) -> bool:
         """A line that counts an epoch or a step for the lines below it."""
-        counted = {"epoch": EPOCH.search(text), "step": HEADING.search(text)}
+        epoch = EPOCH.search(text)
+        step = STEP.search(text) if epoch else HEADING.search(text)
+        counted = {"epoch": epoch, "step": step}
         found = {name: int(match[1]) for name, match in counted.items() if match}
         self._context.update(found)
         return bool(found)

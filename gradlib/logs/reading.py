@@ -121,7 +121,6 @@ class Reader:
             or self._text_tables.box(text)
             or self._sheet.tick(text)
             or self._lines.pairs(text)
-            or self._lines.heading(text)
         )
 
     def _miss(self, text: str) -> None:

@@ -67,6 +67,14 @@ def epochs(losses, length):
     )
 
 
+def rivals(losses):
+    """Losses of a discriminator, and of a generator."""
+    return "".join(
+        f"step: {k} d_loss: {loss} g_loss: {9.5 + k % 3}\n"
+        for k, loss in enumerate(losses)
+    )
+
+
 SOUND = iterations(noisy(2.5, 20))
 QUIET = noisy(2.5, 20)
 
@@ -186,6 +194,10 @@ PAIRS = {
         iterations([*falling(6), 9.5, *falling(6, start=2.2)]),
         iterations([*falling(6), 4.5, *falling(6, start=2.2)]),
     ),
+    "discriminator_wins": (
+        rivals([0.0, 0.0, 0.25, 0.0, 0.0, 0.0]),
+        rivals([0.0, 0.5, 0.25, 0.5, 0.25, 0.0]),
+    ),
     "growing_sums": (
         "".join(
             f"step {k} loss {100.5 * k} score {0.1 * k}\n" for k in range(1, 8)
@@ -272,6 +284,7 @@ def test_a_sign_is_whole(rule):
         ("norm_spike", "unclear", "unknown", 7),
         ("negative_loss", "unclear", "unknown", 4),
         ("loss_spike", "unclear", "unknown", 7),
+        ("discriminator_wins", "unclear", "unknown", 0),
         ("refused", "unclear", "unknown", 1),
     ],
 )
