@@ -87,7 +87,7 @@ def page(log: Log, report: Report, width: int) -> str:
     parts = []
     if report.first_bad_step is not None:
         parts.append(
-            f'<p class="log-first">First bad {escape(log.unit)}: '
+            f'<p class="log-first">First {report.first_is} {escape(log.unit)}: '
             f"<strong>{report.first_bad_step}</strong></p>"
         )
     parts.append(plot(log, report, width))
@@ -169,7 +169,8 @@ def plot(log: Log, report: Report, width: int) -> str:
         drawn.append(
             f'<path class="log-mark" d="M{x:.1f} {TOP}V{bottom + 4}"/>'
             f'<text class="log-told" x="{x:.1f}" y="{bottom + 34}" '
-            f'text-anchor="{anchor}">first bad {escape(log.unit)}: {marked}</text>'
+            f'text-anchor="{anchor}">first {report.first_is} {escape(log.unit)}: '
+            f"{marked}</text>"
         )
     drawn.append(
         f'<text x="{LEFT}" y="{bottom + 16}">{first}</text>'
@@ -180,7 +181,7 @@ def plot(log: Log, report: Report, width: int) -> str:
     names = ", ".join(name for name, _, _ in panels)
     label = f"{names} by {log.unit}, from {first} to {last}"
     if marked is not None:
-        label += f"; the first bad {log.unit}, {marked}, is marked"
+        label += f"; the first {report.first_is} {log.unit}, {marked}, is marked"
     legend = legend_of(panels, bool(events))
     return (
         f'<figure class="log-plot"><svg viewBox="0 0 {width} {bottom + BELOW}" '

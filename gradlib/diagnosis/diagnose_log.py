@@ -177,8 +177,10 @@ def _watched(evidence: TrainingLog) -> str:
         told += f" of {_count(log.lines, 'line')}, format {log.format}"
     if loss is not None and loss.finite.values:
         told += (
-            f"; {loss.name} from {loss.start:.4g} to {loss.end:.4g} between "
-            f"{evidence.at(loss.steps[0])} and {evidence.at(loss.steps[-1])}"
+            f"; {loss.name} from {loss.finite.values[0]:.4g} to "
+            f"{loss.finite.values[-1]:.4g} between "
+            f"{evidence.at(loss.finite.steps[0])} and "
+            f"{evidence.at(loss.finite.steps[-1])}"
         )
     if log.events:
         told += f"; {_count(len(log.events), 'event')}"

@@ -112,6 +112,12 @@ class Report:
             return self.findings[0].cause
         return "healthy" if self.verdict == "healthy" else "unknown"
 
+    @property
+    def first_is(self) -> str:
+        """What `first_bad_step` names: ``"bad"``, or ``"odd"`` where nothing is known
+        to be bad."""
+        return "bad" if self.verdict == "broken" else "odd"
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, for a log."""
         return {
@@ -137,8 +143,9 @@ class Report:
         told = f"Diagnosis: {self.cause} ({title})"
         lines = textwrap.wrap(told, _WIDTH, subsequent_indent=" " * 11)
         if self.first_bad_step is not None:
-            first = "First bad" if self.verdict == "broken" else "First odd"
-            lines += _paragraph(first, f"{_unit(self)} {self.first_bad_step}")
+            lines += _paragraph(
+                f"First {self.first_is}", f"{_unit(self)} {self.first_bad_step}"
+            )
         lines += _paragraph("Watched", self.watched)
         for reason in self.reasons:
             lines += _paragraph("Because", reason)
@@ -167,7 +174,9 @@ def _page(report: Report) -> str:
         f"<p><b>{escape(report.verdict)}: {escape(report.cause)}</b> ({escape(title)})"
     ]
     if report.first_bad_step is not None:
-        parts.append(f", first bad {_unit(report)} {report.first_bad_step}")
+        parts.append(
+            f", first {report.first_is} {_unit(report)} {report.first_bad_step}"
+        )
     parts.append(f"</p><p>{escape(report.watched)}</p>")
     parts += [f"<p>{escape(reason)}</p>" for reason in report.reasons]
     if report.findings:

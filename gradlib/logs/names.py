@@ -58,6 +58,7 @@ _TRAIN = re.compile(r"^train(?:ing)?[/_.]|^(?:actor|policy|model)/(?=lr$)")
 _VALID = re.compile(r"(?:^|[/_. ])(?:val|valid|validation|test|eval|dev)(?:[/_. ]|$)")
 _LOSS = re.compile(r"(?:^|[/_.:0-9])(?:loss|losses|nll|xent)(?:[/_.0-9]|$)|loss$|^loss")
 _NO_LOSS = re.compile(r"weight|coef|scale|_fn|lambda|type|alpha|reduction|clip|filter")
+_NAMES_LOSS = re.compile(r"(?i)loss|gpu_mem|perplexity")
 _RL = re.compile(
     r"(?:^|[/_])(?:rewards?(?!/(?:chosen|rejected|accuracies|margins))|reward_std|approx_kl|ppo_kl|ep_rew_mean|"
     r"averageepret|advantages?|explained_variance)(?:[/_]|$)"
@@ -127,3 +128,13 @@ def is_quantity(column: str) -> bool:
         or column.endswith("grad_norm")
         or bool(re.search(r"(?:^|[/_])(?:reward|ep_rew_mean)$", column))
     )
+
+
+def speaks_of_loss(text: str) -> bool:
+    """Whether a line names a loss, or heads a table that has one.
+
+    Example:
+        >>> speaks_of_loss("Epoch GPU_mem box obj"), speaks_of_loss("Saving model")
+        (True, False)
+    """
+    return bool(_NAMES_LOSS.search(text))

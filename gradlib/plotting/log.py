@@ -55,7 +55,7 @@ def log_figure(log: Log, report: Report | None = None) -> Figure:
     if report is not None:
         told = report.verdict
         if report.first_bad_step is not None:
-            told += f", first bad {log.unit} {report.first_bad_step}"
+            told += f", first {report.first_is} {log.unit} {report.first_bad_step}"
         axes[0, 0].set_title(told)
     figure.tight_layout()
     return figure

@@ -220,6 +220,12 @@ def spike_is(place: int, count: int, size: float) -> Sign | None:
     return sign_of(oddity.loss_spike, losses(*values))
 
 
+def discriminator_wins(share: float) -> bool:
+    discriminator = [0.0 if k < 10 * share else 0.5 for k in range(10)]
+    text = records(d_loss=discriminator, g_loss=[2.5] * 10)
+    return speaks(oddity.discriminator_wins, text)
+
+
 def is_harmless(count: int) -> bool:
     sign = spike_is(5, count, 5.0)
     return sign is not None and sign.verdict == NORMAL
@@ -297,6 +303,7 @@ LOG_BRACKETS = [
         4,
         5,
     ),
+    Bracket("rules.log.oddity.WON", discriminator_wins, 0.4, 0.6),
     Bracket("rules.log.oddity.MANY", is_harmless, 25, 40),
     Bracket("rules.log.rise.NOISE", rises_in_noise, 3.0, 6.0),
     Bracket("rules.log.standstill.NEAR", guesses, 0.003, 0.0015),

@@ -344,3 +344,23 @@ def test_several_losses_in_one_table_stay_apart():
     history = read_log(text).history
     assert history["tag_loss"] == [9.5, 8.5, 7.5]
     assert all(map(math.isnan, history["dep_loss"]))
+
+
+def test_a_bar_of_a_generator_and_two_losses_of_its_rival():
+    bar = (
+        "Epoch {0}/9: 100%|███| 75/75 [07:11<00:00, 21.73it/s, DR=713, DF={1}, G={1}]\n"
+    )
+    history = read_log(bar.format(1, 0.5) + bar.format(2, "nan")).history
+    assert history["loss_g"][0] == history["loss_df"][0] == 0.5
+    assert math.isnan(history["loss_g"][1])
+
+
+def test_a_heading_with_blanks_counts_the_lines_below_it():
+    text = "".join(
+        f"progress  epoch 1  step {s}  image/sec 35.7\n"
+        f"gen_loss {9.5 - s}\nl1_loss 2.5\n"
+        for s in (2, 4, 6)
+    )
+    history = read_log(text).history
+    assert history["step"] == [2, 4, 6]
+    assert history["gen_loss"] == [7.5, 5.5, 3.5]

@@ -67,6 +67,14 @@ def epochs(losses, length):
     )
 
 
+def rivals(losses):
+    """Losses of a discriminator, and of a generator."""
+    return "".join(
+        f"step: {k} d_loss: {loss} g_loss: {9.5 + k % 3}\n"
+        for k, loss in enumerate(losses)
+    )
+
+
 SOUND = iterations(noisy(2.5, 20))
 QUIET = noisy(2.5, 20)
 
@@ -186,6 +194,10 @@ PAIRS = {
         iterations([*falling(6), 9.5, *falling(6, start=2.2)]),
         iterations([*falling(6), 4.5, *falling(6, start=2.2)]),
     ),
+    "discriminator_wins": (
+        rivals([0.0, 0.0, 0.25, 0.0, 0.0, 0.0]),
+        rivals([0.0, 0.5, 0.25, 0.5, 0.25, 0.0]),
+    ),
     "growing_sums": (
         "".join(
             f"step {k} loss {100.5 * k} score {0.1 * k}\n" for k in range(1, 8)
@@ -256,7 +268,7 @@ def test_a_sign_is_whole(rule):
         ("clamped", "broken", "lr_too_high", 300),
         ("no_update", "broken", "detached_graph", 1),
         ("repeated_epochs", "broken", "optimizer_misconfigured", 0),
-        ("nothing_learned", "unclear", "unknown", 0),
+        ("nothing_learned", "unclear", "unknown", None),
         ("zero_records", "unclear", "unknown", 3),
         ("no_gradient", "broken", "detached_graph", 1),
         ("resume_jump", "broken", "resume_state_lost", 5006),
@@ -272,6 +284,7 @@ def test_a_sign_is_whole(rule):
         ("norm_spike", "unclear", "unknown", 7),
         ("negative_loss", "unclear", "unknown", 4),
         ("loss_spike", "unclear", "unknown", 7),
+        ("discriminator_wins", "unclear", "unknown", 0),
         ("refused", "unclear", "unknown", 1),
     ],
 )
@@ -433,3 +446,15 @@ def test_a_spike_among_many_records_is_normal():
     report = diagnose_log(iterations(losses))
     assert report.verdict == "healthy"
     assert "unlike the others" in report.remarks[0]
+
+
+def test_a_page_names_no_step_bad_that_is_only_odd():
+    report = diagnose_log(PAIRS["loss_spike"][0])
+    assert "First odd: step 7" in str(report)
+    assert "first odd step 7" in report._repr_html_()
+    assert "bad" not in f"{report}{report._repr_html_()}"
+
+
+def test_what_was_watched_are_numbers_of_the_log():
+    report = diagnose_log(iterations([15.5, 13.0, 3.8, 2.4, 1.4, 1.2, 1.1, NAN]))
+    assert "loss from 15.5 to 1.1 between step 1 and step 7" in report.watched

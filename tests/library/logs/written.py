@@ -171,6 +171,10 @@ FORMATS: dict[str, Format] = {
         "step_loss={loss:.4f}]",
         columns=(LOSS, RATE),
     ),
+    "tqdm_pairs ": Format(
+        "steps:   1%|▏         | {step}/900 [00:11<01:33,  5.82it/s, avr_loss={loss:.3f}]",
+        digits=3,
+    ),
     "keras": Format(
         "{step:3d}/900 [>.............................] - ETA: 19:24 - loss: {loss:.4f} "
         "- accuracy: 0.5938",
@@ -183,6 +187,12 @@ FORMATS: dict[str, Format] = {
         before="      Epoch    GPU_mem   box_loss   cls_loss   dfl_loss  Instances      "
         " Size",
         columns=("box_loss", "cls_loss", "dfl_loss"),
+    ),
+    "ultralytics ": Format(
+        "   {step:5d}/99     2.37G    {loss:.4f}   0.05   0.5       16       640: "
+        "100%|████| 7/7 [00:02<00:00,  2.42it/s]",
+        before="     Epoch   gpu_mem       box       obj       cls    labels  img_size",
+        columns=("box_loss", "obj_loss", "cls_loss"),
     ),
     "detectron2": Format(
         "[01/01 10:00:00 d2.utils.events]:  eta: 5:41:49  iter: {step}  total_loss: "

@@ -1,5 +1,6 @@
 """Rules on what looks odd and may be as it should."""
 
+import re
 from itertools import pairwise
 
 from gradlib.diagnosis.evidence.training_log import TrainingLog
@@ -7,8 +8,38 @@ from gradlib.diagnosis.rules.log.nonfinite import CALM
 from gradlib.diagnosis.rules.log.rise import EXTREME_NORM
 from gradlib.diagnosis.rules.log.sign import NORMAL, TINY, UNCLEAR, Sign
 
+_DISCRIMINATOR = re.compile(r"\bd_?loss|loss_?d|disc")
+
 SPIKE = 30.0
 """Gradient norm over its median; heavy tails of language models reach 10."""
+
+
+WON = 0.5
+"""Share of records in which a discriminator's loss is exactly 0; one that still learns
+has a few."""
+
+
+def discriminator_wins(log: TrainingLog) -> Sign | None:
+    """The loss of a discriminator is exactly 0 most of the time."""
+    if not log.is_adversarial:
+        return None
+    for name, curve in log.curves.items():
+        zeros = [k for k, value in enumerate(curve.values) if value == 0.0]
+        if not _DISCRIMINATOR.search(name) or len(curve) < FEWEST_AROUND:
+            continue
+        if len(zeros) >= WON * len(curve):
+            return Sign(
+                UNCLEAR,
+                f"{name} is exactly 0 at {len(zeros)} of {len(curve)} records: a "
+                "discriminator that is always right, which leaves the generator little "
+                "to learn from.",
+                step=curve.steps[zeros[0]],
+                layer=name,
+                test="Look at samples of the generator now and 1,000 steps later: if "
+                "they get no better, weaken the discriminator (a smaller rate, a "
+                "gradient penalty).",
+            )
+    return None
 
 
 LOSS_SPIKE = 3.0

@@ -82,7 +82,7 @@ def explosion(log: TrainingLog) -> Sign | None:
     if rise > RISE and loss.end - loss.start > NOISE * loss.jump * _few(loss):
         step = _surge(loss) or first_above(loss, CLIMB * loss.start)
         return _exploded(
-            log, loss, step, f"goes from {loss.start:.4g} to {loss.end:.4g}"
+            log, loss, step, f"goes from {loss.start:.4g} to {loss.end:.4g} (medians)"
         )
     return None
 
@@ -166,7 +166,7 @@ def slow_rise(log: TrainingLog) -> Sign | None:
         return None
     told = (
         f"{loss.name} is {loss.end:.4g} at the end, {rise:.3g} times its best level "
-        f"{loss.best:.4g}."
+        f"{loss.best:.4g} (medians of three records)."
     )
     lost = loss.end - loss.best > LOST * (loss.start - loss.best)
     if rise < DOUBLED or not lost or is_validation(loss.name):

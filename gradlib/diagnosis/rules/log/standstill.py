@@ -356,15 +356,15 @@ def nothing_learned(log: TrainingLog) -> Sign | None:
     rate = log.rate
     known = f", at a learning rate of at most {rate.largest:.3g}" if rate else ""
     told = (
-        f"{loss.name} is {start:.5g} at the start and {end:.5g} at the end of "
-        f"{len(loss)} records, whose neighbours differ by {loss.jump:.2g}{known}: "
+        f"The median of {loss.name} is {start:.5g} in the first third of {len(loss)} "
+        f"records and {end:.5g} in the last, and neighbours differ by "
+        f"{loss.jump:.2g}{known}: "
     )
     if not from_the_start:
         return Sign(
             UNCLEAR,
             told + "it stands, and this part of the run does not show from where it "
             "came.",
-            step=loss.steps[0],
             layer=loss.name,
             test="Read the log from its start: a loss that has fallen stands at its "
             "level, one that never fell learns nothing.",
@@ -372,7 +372,6 @@ def nothing_learned(log: TrainingLog) -> Sign | None:
     return Sign(
         UNCLEAR,
         told + "nothing is learned so far.",
-        step=loss.steps[0],
         layer=loss.name,
         test="Train on one batch for 100 steps: a loss that falls there needs more "
         "steps or a larger rate, one that stays shows that no gradient reaches the "

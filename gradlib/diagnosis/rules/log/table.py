@@ -38,6 +38,7 @@ LOG_RULES: tuple[LogRule, ...] = (
     reinforcement.reinforcement,
     oddity.norm_spike,
     oddity.loss_spike,
+    oddity.discriminator_wins,
     oddity.growing_sums,
     oddity.negative_loss,
     oddity.epoch_boundaries,
