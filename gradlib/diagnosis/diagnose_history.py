@@ -50,7 +50,7 @@ def diagnose_history(history: History) -> Report:
         )
     _, losses = history.recorded("loss")
     finite = history.diverged_at is None and math.isfinite(losses[-1])
-    curve = LossCurve(tuple(losses), finite=finite)
+    curve = LossCurve(tuple(losses), finite=finite, recorded=True)
     found = [finding for rule in HISTORY_RULES if (finding := rule(history, curve))]
     log = judge(Log(history, format="history", source="history"))
     findings = sorted(
