@@ -140,6 +140,101 @@ CAUSES: dict[str, Cause] = {
         "the loss (or pass the slope on: x + (x.round() - x).detach()).",
         "field_guide",
     ),
+    "learning_rate_zero": Cause(
+        "the learning rate is zero, or becomes so within a few updates",
+        'for group in optimizer.param_groups: group["lr"] = 1e-3, after every '
+        "load_state_dict; call scheduler.step() as often as its length says, once an "
+        "epoch or once an update.",
+        "schedulers",
+    ),
+    "zero_grad_misplaced": Cause(
+        "gradients are cleared before the optimizer has used them",
+        "optimizer.zero_grad(); loss.backward(); optimizer.step(), in this order; when "
+        "accumulating, clear only after the step.",
+        "field_guide",
+    ),
+    "frozen_parameters": Cause(
+        "parameters that should learn want no gradient",
+        "for p in model.parameters(): p.requires_grad_(True), before the optimizer is "
+        "built.",
+        "field_guide",
+    ),
+    "clip_too_tight": Cause(
+        "the clipping bound is far below the usual gradient norm",
+        "Print the norm that clip_grad_norm_ returns for 100 steps, and clip at its "
+        "90th percentile.",
+        "clipping",
+    ),
+    "low_precision_updates": Cause(
+        "updates are smaller than the rounding of the weights",
+        "Keep weights in float32 and compute in torch.autocast(device, "
+        "dtype=torch.bfloat16).",
+        "field_guide",
+    ),
+    "attention_logits_grow": Cause(
+        "attention scores grow until the softmax is one-hot",
+        "Normalize queries and keys: q, k = F.layer_norm(q, q.shape[-1:]), "
+        "F.layer_norm(k, k.shape[-1:]), before q @ k.",
+        "causes",
+    ),
+    "objective_out_of_reach": Cause(
+        "a free scalar runs away, since its objective cannot be reached",
+        "Bound it: log_alpha.clamp(-5, 2).exp(); set a target that can be reached "
+        "(entropy below log(actions)).",
+        "field_guide",
+    ),
+    "loss_terms_unbalanced": Cause(
+        "one term of the loss outweighs the others",
+        "Weigh the terms so that their gradients have one size: loss = a / a.detach() "
+        "+ b / b.detach(), or fixed weights.",
+        "field_guide",
+    ),
+    "shape_mismatch": Cause(
+        "output and target have different shapes, so each is compared with every other",
+        "Give both one shape: loss_fn(model(x).squeeze(-1), y), or y.unsqueeze(-1).",
+        "field_guide",
+    ),
+    "wrong_axis": Cause(
+        "an operation runs over the wrong axis",
+        "Print the shapes of one batch and name the axis: batch_first=True for "
+        "(batch, time, feature), softmax(dim=...) over what competes.",
+        "field_guide",
+    ),
+    "labels_misaligned": Cause(
+        "targets do not belong to the inputs they are paired with",
+        "Print some pairs; shuffle inputs and targets by one permutation, and shift "
+        "next-token labels exactly once.",
+        "field_guide",
+    ),
+    "target_leak": Cause(
+        "the answer is visible in the input",
+        "Hide it: a causal mask, logits[:, :-1] against tokens[:, 1:], no column "
+        "that is computed from the target.",
+        "field_guide",
+    ),
+    "padding_in_loss": Cause(
+        "the loss counts the fill values at the ends of sequences",
+        "F.cross_entropy(logits, targets, ignore_index=pad), or multiply the loss by "
+        "the mask and divide by mask.sum().",
+        "field_guide",
+    ),
+    "unshuffled_data": Cause(
+        "the samples come sorted, so neighboring batches ask for different answers",
+        "DataLoader(data, batch_size, shuffle=True).",
+        "field_guide",
+    ),
+    "mean_of_means": Cause(
+        "means over parts of different size are averaged as if the parts were equal",
+        'Sum the losses of all parts, reduction="sum", and divide by the number of '
+        "targets in all of them.",
+        "field_guide",
+    ),
+    "representation_collapse": Cause(
+        "all inputs get the same output, which satisfies the loss",
+        "Stop the gradient on one side (target.detach()), keep a predictor or negative "
+        "pairs, or add a loss on the variance over the batch.",
+        "field_guide",
+    ),
     "resume_state_lost": Cause(
         "a run went on from a checkpoint without all of its state",
         "Save and load the model, the optimizer, the scheduler, the scaler and the "

@@ -4,6 +4,7 @@ import math
 import time
 import warnings
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradlib.diagnosis.evidence.base_run import BaseRun, run_base
+from gradlib.diagnosis.evidence.dependence import Dependence, dependence_of
 from gradlib.diagnosis.evidence.loss_curve import TINY, LossCurve, median
 from gradlib.diagnosis.evidence.naive_loss import naive_loss
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
@@ -52,6 +54,13 @@ BEST_HALVED = 0.5
 # gradient left either.
 ZERO_LOSS = 1e-6
 REAL_GRADIENT = 1e-4
+# Share of updates at which the loss changes its sign: the surrogate of a policy
+# gradient does so at a third, a likelihood once or never.
+SWINGS = 0.15
+# A run improves if it ends lower by this share of the scale, and so many times the
+# noise: where a change makes no difference both ends agree to 0.05 and 2.
+IMPROVED = 0.1
+IMPROVED_IN_NOISE = 3.0
 NOT_RUN = LossCurve((math.nan,), None, False)
 
 
@@ -130,6 +139,29 @@ class Examination:
             self.restore()
 
     @cached_property
+    def dependence(self) -> Dependence:
+        """What the outputs of the first call depend on, before any update."""
+        if self.base.call is None:
+            return Dependence()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return dependence_of(self.setup.model, self.base.call)
+        finally:
+            self.restore()
+
+    def improves(
+        self, name: str, treatment: Treatment, *, share: float = IMPROVED
+    ) -> bool:
+        """Whether a treated run ends clearly lower, whatever a constant reaches."""
+        treated = self.run_under(name, treatment)
+        if treated.exploded or not math.isfinite(treated.end):
+            return False
+        lower = self.curve.end - treated.end
+        noise = max(self.curve.noise, treated.noise) * self.curve.scale
+        return lower > max(share * self.curve.scale, IMPROVED_IN_NOISE * noise)
+
+    @cached_property
     def stopped_in(self) -> str:
         """The module in which the update raised; ``"loss"`` behind the model."""
         done = len(self.base.losses) - bool(self.base.losses)
@@ -177,12 +209,13 @@ class Examination:
 
     @property
     def says_nothing(self) -> bool:
-        """The loss is zero whatever the weights are; its gradient is not."""
-        calls = self.base.calls
-        if calls is None or not calls.at_step or not self.base.losses:
+        """The loss is zero by construction, or swings around it; no gradient is."""
+        calls, losses = self.base.calls, self.base.losses
+        if calls is None or not calls.at_step or not losses:
             return False
-        zero = max(map(abs, self.base.losses)) < ZERO_LOSS
-        return zero and median(calls.at_step) > REAL_GRADIENT
+        zero = max(map(abs, losses)) < ZERO_LOSS
+        crossed = sum(a * b < 0 for a, b in pairwise(losses)) / len(losses)
+        return (zero or crossed > SWINGS) and median(calls.at_step) > REAL_GRADIENT
 
     @property
     def worth_a_look(self) -> bool:
@@ -248,8 +281,8 @@ class Examination:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                treated = treatment(self.setup)
                 naive = self.naive
+                treated = treatment(self.setup)
                 if rescaled:
                     naive = naive_loss(treated, self.base.graph.operations)
                     self.restore()

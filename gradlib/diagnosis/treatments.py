@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gradlib.diagnosis.evidence.function_calls import DIFFERENCES, LOSSES
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.initialization.weight_layers import fan_in
@@ -23,6 +24,9 @@ from gradlib.state import parameters_of
 
 Treatment = Callable[[TrainingSetup], TrainingSetup]
 
+LOW = (torch.float16, torch.bfloat16)
+# Scores below are those of a mask.
+MASKED = 1e3
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 
@@ -282,25 +286,242 @@ def rectified(most: int) -> Treatment:
     )
 
 
+class OneShape(TorchFunctionMode):
+    """Give what a loss compares one shape where both have as many values."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in DIFFERENCES and len(args) > 1:
+            a, b, *rest = args
+            both = isinstance(a, Tensor) and isinstance(b, Tensor)
+            if both and a.numel() == b.numel() > 1 and a.shape != b.shape:
+                args = (a, b.reshape(a.shape), *rest)
+        return func(*args, **(kwargs or {}))
+
+
+def one_shape(setup: TrainingSetup) -> TrainingSetup:
+    """Compare every output with its own target only."""
+    return replace(setup, contexts=(*setup.contexts, OneShape))
+
+
+def another_axis(shape: tuple[int, ...], dim: int) -> Treatment:
+    """Let the softmaxes of one shape and axis run over the longest other axis.
+
+    The first axis holds the samples; it is taken only if there is no other.
+    """
+    others = [d for d in range(1, len(shape)) if d != dim] or [len(shape) - 1]
+    chosen = max(others, key=lambda d: shape[d])
+
+    def moved(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            given = args[0] if args else kwargs.get("dim")
+            same = isinstance(given, int) and given % x.ndim == dim
+            if same and tuple(x.shape[1:]) == shape[1:]:
+                rest = {k: v for k, v in kwargs.items() if k != "dim"}
+                return function(x, chosen, **rest)
+            return function(x, *args, **kwargs)
+
+        return call
+
+    return using(softmax=moved(torch.softmax), log_softmax=moved(torch.log_softmax))
+
+
+def capped(bound: float) -> Treatment:
+    """Squeeze the scores of every attention into (-bound, bound), smoothly.
+
+    A softmax counts as an attention if it has three axes or more. Scores that a mask
+    made very low stay low.
+    """
+
+    def squeeze(x: Tensor) -> Tensor:
+        return torch.where(x > -MASKED, bound * torch.tanh(x / bound), x)
+
+    def softmax(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        given = squeeze(x) if x.ndim > 2 else x
+        kwargs.pop("_stacklevel", None)
+        return torch.softmax(given, *args[:1], **kwargs)
+
+    def attention(
+        q: Tensor, k: Tensor, v: Tensor, mask: Any = None, *rest: Any, **named: Any
+    ) -> Tensor:
+        width = q.shape[-1] ** 0.5
+        size = (bound * width) ** 0.5 / width**0.5
+        q, k = (F.normalize(t, dim=-1) * size * width**0.5 for t in (q, k))
+        mask = named.pop("attn_mask", mask)
+        return F.scaled_dot_product_attention(q, k, v, mask, *rest, **named)
+
+    return using(softmax=softmax, scaled_dot_product_attention=attention)
+
+
+def held(parameters: list[nn.Parameter]) -> Treatment:
+    """Put some parameters back to their start after every step."""
+
+    def treat(setup: TrainingSetup) -> TrainingSetup:
+        start = [p.detach().clone() for p in parameters]
+
+        def back(*_: Any) -> None:
+            with torch.no_grad():
+                for p, value in zip(parameters, start, strict=True):
+                    p.copy_(value)
+
+        setup.optimizer.register_step_post_hook(back)
+        return setup
+
+    return treat
+
+
+def steady_rates(setup: TrainingSetup) -> TrainingSetup:
+    """Keep every learning rate at its largest value so far."""
+    groups = setup.optimizer.param_groups
+    highest = [0.0] * len(groups)
+    kept: list[Any] = []
+
+    def raise_(*_: Any) -> None:
+        kept[:] = [group["lr"] for group in groups]
+        for i, group in enumerate(groups):
+            highest[i] = max(highest[i], float(group["lr"]))
+            group["lr"] = highest[i]
+
+    def back(*_: Any) -> None:
+        for group, rate in zip(groups, kept, strict=True):
+            group["lr"] = rate
+
+    setup.optimizer.register_step_pre_hook(raise_)
+    setup.optimizer.register_step_post_hook(back)
+    return setup
+
+
+def thawed(setup: TrainingSetup) -> TrainingSetup:
+    """Train the frozen parameters too, with the settings of the first group."""
+    frozen = [p for p in setup.model.parameters() if not p.requires_grad]
+    held_already = {id(p) for p in parameters_of(setup.optimizer)}
+    for p in frozen:
+        if p.is_floating_point():
+            p.requires_grad_()
+    new = [p for p in frozen if id(p) not in held_already and p.is_floating_point()]
+    if new:
+        first = setup.optimizer.param_groups[0]
+        same = {k: v for k, v in first.items() if k not in ("params", "initial_lr")}
+        setup.optimizer.add_param_group({"params": new, **same})
+    return setup
+
+
+def shuffled(setup: TrainingSetup) -> TrainingSetup:
+    """Deal the samples of all batches anew."""
+    columns = [tensors(batch) for batch in setup.batches]
+    sizes = [len(column[0]) for column in columns]
+    order = torch.randperm(sum(sizes), generator=torch.Generator().manual_seed(0))
+    whole = [torch.cat(list(part))[order] for part in zip(*columns, strict=True)]
+    dealt = zip(*(torch.split(part, sizes) for part in whole), strict=True)
+    batches = [
+        _filled_with(batch, iter(parts))
+        for batch, parts in zip(setup.batches, dealt, strict=True)
+    ]
+    return replace(setup, batches=batches)
+
+
+def _filled_with(batch: Any, parts: Iterator[Tensor]) -> Any:
+    return mapped(batch, lambda _: next(parts))
+
+
+def rolled(index: int, dim: int, shift: int) -> Treatment:
+    """Shift one tensor of every batch along an axis."""
+    return new_tensor(index, lambda t: t.roll(shift, dim))
+
+
+def repeated(setup: TrainingSetup) -> TrainingSetup:
+    """Train on the first batch alone."""
+    return replace(setup, batches=setup.batches[:1], max_steps=setup.steps)
+
+
+class Meter(TorchFunctionMode):
+    """Write down the value of every loss function, and scale what it gives."""
+
+    def __init__(self, factors: list[float] | None, read: list[list[float]]) -> None:
+        super().__init__()
+        self.factors = factors
+        self.row: list[float] = []
+        read.append(self.row)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in LOSSES and isinstance(result, Tensor):
+            place = len(self.row)
+            self.row.append(float(result.detach().mean()))
+            if self.factors is not None and place < len(self.factors):
+                return result * self.factors[place]
+        return result
+
+
+def metered(read: list[list[float]]) -> Treatment:
+    """Write the terms of every update's loss into ``read``."""
+    return lambda setup: replace(
+        setup, contexts=(*setup.contexts, lambda: Meter(None, read))
+    )
+
+
+def balanced(factors: list[float], read: list[list[float]]) -> Treatment:
+    """Multiply the terms of the loss, and write them down as they were before."""
+    return lambda setup: replace(
+        setup, contexts=(*setup.contexts, lambda: Meter(factors, read))
+    )
+
+
+def unclipped(setup: TrainingSetup) -> TrainingSetup:
+    """Leave clipping out, also in the owner's update."""
+
+    def no_clip(parameters: Any, *_: Any, **__: Any) -> Tensor:
+        return torch.zeros(())
+
+    @contextmanager
+    def without() -> Iterator[None]:
+        kept = nn.utils.clip_grad_norm_
+        nn.utils.clip_grad_norm_ = no_clip
+        try:
+            yield
+        finally:
+            nn.utils.clip_grad_norm_ = kept
+
+    return replace(setup, clip=None, contexts=(*setup.contexts, without))
+
+
+def batch_first(setup: TrainingSetup) -> TrainingSetup:
+    """Let recurrent and attention modules read (batch, time, feature)."""
+    for module in setup.model.modules():
+        if getattr(module, "batch_first", None) is False:
+            module.batch_first = True  # type: ignore[assignment]
+    return setup
+
+
 def in_float32(setup: TrainingSetup) -> TrainingSetup:
     """Run everything in float32: no autocast, no half tensors."""
     for p in (*setup.model.parameters(), *setup.model.buffers()):
-        if p.dtype == torch.float16:
+        if p.dtype in LOW:
             p.data = p.data.float()
 
     def widen(t: Tensor) -> Tensor:
-        return t.float() if t.dtype == torch.float16 else t
+        return t.float() if t.dtype in LOW else t
 
     def to(x: Any, *args: Any, **kwargs: Any) -> Any:
-        wide = [torch.float32 if a is torch.float16 else a for a in args]
-        named = {
-            k: torch.float32 if v is torch.float16 else v for k, v in kwargs.items()
-        }
+        wide = [torch.float32 if _is_low(a) else a for a in args]
+        named = {k: torch.float32 if _is_low(v) else v for k, v in kwargs.items()}
         return x.to(*wide, **named)
 
-    modes = (lambda: Replaced({"half": lambda x: x.float(), "to": to}), _no_autocast)
+    def as_float(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        return x.float()
+
+    functions = {"half": as_float, "bfloat16": as_float, "to": to}
+    modes = (lambda: Replaced(functions), _no_autocast)
     batches = [mapped(b, widen) for b in setup.batches]
     return replace(setup, batches=batches, contexts=(*setup.contexts, *modes))
+
+
+def _is_low(value: Any) -> bool:
+    return isinstance(value, torch.dtype) and value in LOW
 
 
 @contextmanager
@@ -308,7 +529,7 @@ def _no_autocast() -> Iterator[None]:
     original = torch.autocast.__enter__
 
     def enter(self: Any) -> Any:
-        self._enabled = self._enabled and self.fast_dtype != torch.float16
+        self._enabled = self._enabled and self.fast_dtype not in LOW
         return original(self)  # type: ignore[no-untyped-call]
 
     torch.autocast.__enter__ = enter  # type: ignore[method-assign]

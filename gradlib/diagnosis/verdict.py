@@ -47,6 +47,12 @@ def judge_training(examination: Examination, findings: list[Finding]) -> Verdict
         return Verdict("unclear", (reason,), remarks, _time_test(examination))
     if len(base.losses) < FEWEST_UPDATES:
         return Verdict("unclear", (_few(examination),), remarks, _longer(examination))
+    if curve.rose_again and not (examination.alternating or examination.says_nothing):
+        reason = (
+            f"The loss fell to {curve.best:.4g} and rose to {curve.end:.4g} again; no "
+            "rule says why."
+        )
+        return Verdict("unclear", (reason,), remarks, _data_or_model(examination))
     return Verdict("healthy", tuple(_assurances(examination)), remarks)
 
 
@@ -133,8 +139,8 @@ def _remarks(examination: Examination) -> Iterator[str]:
     curve, base, setup = examination.curve, examination.base, examination.setup
     if examination.says_nothing:
         yield (
-            "The loss stays at zero by construction, as the surrogate of a policy "
-            "gradient does: watch the reward instead."
+            "The loss stays at zero, or swings around it, by construction, as the "
+            "surrogate of a policy gradient does: watch the reward instead."
         )
     elif math.isfinite(curve.end) and curve.end < 0:
         yield (

@@ -5,13 +5,17 @@ import re
 import time
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gradlib.diagnosis.evidence.call_order import CallOrder
+from gradlib.diagnosis.evidence.dependence import ModelCall
 from gradlib.diagnosis.evidence.loss_graph import LossGraph, read_graph
 from gradlib.diagnosis.evidence.update_trace import UpdateTrace
+from gradlib.diagnosis.nested import copied
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import values_of
@@ -20,6 +24,9 @@ from gradlib.measure.tensors import values_of
 LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
 # So many losses in a row that are not finite: it does not come back.
 DEAD_END = 3
+LOW = (torch.float16, torch.bfloat16)
+# Steps at which the rounding of weights is watched.
+FIRST_STEPS = 5
 # Parts of what torch says when a training breaks.
 DETACHED = "does not require grad"
 ONE_VALUE = "more than 1 value per channel"
@@ -47,6 +54,10 @@ class BaseRun:
         cut_short: The run ended early because updates take long.
         scalars: Name of a parameter with one value -> that value before every
             optimizer step.
+        swallowed: Name of a parameter in half precision -> share of its values with a
+            gradient that the optimizer's first steps did not change.
+        call: The first call of the model.
+        group_rates: Learning rate of every group before every optimizer step.
         warnings: What torch and others warned of, each once, in a line.
     """
 
@@ -61,6 +72,9 @@ class BaseRun:
     cut_short: bool = False
     scalars: dict[str, list[float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    swallowed: dict[str, float] = field(default_factory=dict)
+    call: ModelCall | None = None
+    group_rates: list[list[float]] = field(default_factory=list)
 
     @property
     def first(self) -> UpdateTrace:
@@ -102,7 +116,11 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
         hooks.keep(
             setup.optimizer.register_step_pre_hook(
                 lambda *_: _record(base, names, setup)
-            )
+            ),
+            *_watch_rounding(setup, base, names),
+            setup.model.register_forward_pre_hook(
+                partial(_keep_call, base), with_kwargs=True
+            ),
         )
         for step in range(setup.steps):
             if not _observed_update(setup, base, step, step in looks):
@@ -185,7 +203,46 @@ def _record(
         column.append(norms.get(name, -1.0))
     for name, values_before in base.scalars.items():
         values_before.append(float(names[name].detach()))
-    base.rates.append(max(float(g["lr"]) for g in setup.optimizer.param_groups))
+    rates = [float(group["lr"]) for group in setup.optimizer.param_groups]
+    base.group_rates.append(rates)
+    base.rates.append(max(rates))
+
+
+def _watch_rounding(
+    setup: TrainingSetup, base: BaseRun, names: dict[str, torch.nn.Parameter]
+) -> list[Any]:
+    """Compare weights in half precision before and after the first steps."""
+    low = {n: p for n, p in names.items() if p.dtype in LOW and p.ndim > 1}
+    before: dict[str, Tensor] = {}
+    seen: dict[str, list[float]] = {name: [] for name in low}
+
+    def keep(*_: Any) -> None:
+        if len(base.rates) <= FIRST_STEPS:
+            before.update({n: p.detach().clone() for n, p in low.items()})
+
+    def compare(*_: Any) -> None:
+        for name, value in before.items():
+            p = low[name]
+            if p.grad is None or not base.rates or base.rates[-1] == 0:
+                continue
+            wanted = values_of(p.grad) != 0
+            if wanted.shape == p.shape and bool(wanted.any()):
+                still = (p.detach() == value) & wanted
+                seen[name].append(float(still.sum() / wanted.sum()))
+                base.swallowed[name] = sum(seen[name]) / len(seen[name])
+        before.clear()
+
+    if not low:
+        return []
+    return [
+        setup.optimizer.register_step_pre_hook(keep),
+        setup.optimizer.register_step_post_hook(compare),
+    ]
+
+
+def _keep_call(base: BaseRun, _model: Any, args: Any, kwargs: Any) -> None:
+    if base.call is None:
+        base.call = ModelCall(copied(args), copied(kwargs))
 
 
 def _dead_end(base: BaseRun) -> bool:

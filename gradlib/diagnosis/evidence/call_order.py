@@ -37,6 +37,8 @@ class CallOrder:
             where the gradient still existed then.
         stale: Steps whose gradient still held a part that an earlier step had used.
         empty: Steps that found no gradient at all though one had arrived.
+        wiped: Updates in which a gradient was cleared before a step used it. The
+            weights had not been moved in between, as some methods do on purpose.
         steps: Optimizer steps of every update.
         lost: Updates that made no step, and whose gradient was not finite.
         closures: The optimizer computes the loss itself, so hooks before its step
@@ -50,6 +52,7 @@ class CallOrder:
     pairs: list[tuple[float, float]] = field(default_factory=list)
     stale: int = 0
     empty: int = 0
+    wiped: int = 0
     steps: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
     closures: bool = False
@@ -58,6 +61,9 @@ class CallOrder:
         self.parameters = parameters_of(self.optimizer)
         self._used = {id(p) for p in self.parameters if _filled(p)}
         self._carried: set[int] = set()
+        self._held = {id(p) for p in self.parameters}
+        self._waiting: dict[int, int] = {}
+        self._wiped = False
         self._arrived = False
         self._steps = 0
 
@@ -87,10 +93,17 @@ class CallOrder:
         if self._arrived and not self._steps and not math.isfinite(norm):
             self.lost.append(len(self.steps))
         self.steps.append(self._steps)
+        self.wiped += self._wiped
+        self._wiped = False
         self._steps, self._arrived = 0, False
 
     def _arrive(self, parameter: nn.Parameter, gradient: Tensor) -> None:
-        self._arrived = True
+        self._arrived |= bool(gradient.any())
+        if id(parameter) in self._held:
+            moved = self._waiting.get(id(parameter)) != parameter._version
+            self._wiped |= not moved and not _filled(parameter)
+            if bool(gradient.any()):
+                self._waiting[id(parameter)] = parameter._version
         if id(parameter) in self._used and _filled(parameter):
             self._carried.add(id(parameter))
         else:
@@ -109,6 +122,7 @@ class CallOrder:
         self.empty += self._arrived and not any(_filled(p) for p in filled)
 
     def _after(self, *_: Any) -> None:
+        self._waiting.clear()
         self._used |= {id(p) for p in self.parameters if p.grad is not None}
 
 

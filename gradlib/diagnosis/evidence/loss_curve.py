@@ -27,7 +27,11 @@ SURE_FALL = 0.5
 # Fall from the second quarter to the second half of a run that still learns, in units
 # of the scale: those that have stalled stay below 0.01. The same in units of the noise.
 STILL_FALLS = 0.02
-STILL_FALLS_IN_NOISE = 1.5
+STILL_FALLS_IN_NOISE = 1.2
+# Fall over all quarters, each lower than the one before, in units of the noise.
+STEADY_FALL = 6.0
+# A run without a naive loss that gives back this share of its fall has lost it again.
+GIVEN_BACK = 0.6
 # A loss so many times its start is a spike, and so many of them in the second half are
 # no accident: outliers in the data spike once or twice. The third highest loss of the
 # healthy is at most 1.7 times the start, that of the erratic 3.6 to 200.
@@ -60,16 +64,21 @@ class LossCurve:
         naive: Loss of the best constant output, or None if unknown.
         finite: The parameters were finite at the end.
         untrained_losses: Losses of the untrained model on the same batches.
+        recorded: The losses were recorded, maybe every so many steps, so the first
+            one is the start.
     """
 
     losses: tuple[float, ...]
     naive: float | None = None
     finite: bool = True
     untrained_losses: tuple[float, ...] = ()
+    recorded: bool = False
 
     @property
     def start(self) -> float:
         """Loss of the untrained model, or of the first updates."""
+        if self.recorded and self.losses and math.isfinite(self.losses[0]):
+            return self.losses[0]
         if len(self.untrained_losses) >= len(self.losses) and math.isfinite(
             median(list(self.untrained_losses))
         ):
@@ -156,15 +165,33 @@ class LossCurve:
     @property
     def still_falls(self) -> bool:
         """The second half lies below the second quarter, and does not rise again."""
-        if self.flat or not math.isfinite(self.end):
+        if self.exploded or len(self.losses) < 4:
             return False
         part = len(self.losses) // 4
-        second, third = (self._level(i * part, (i + 1) * part) for i in (1, 2))
+        first, second, third = (self._level(i * part, (i + 1) * part) for i in range(3))
         last = self._level(3 * part, None)
         fall = second - (third + last) / 2
+        falls_on = last < third < second < first
+        if falls_on and first - last > STEADY_FALL * self.noise * self.scale:
+            return True
+        if self.flat:
+            return False
         steady = last - third < self.noise * self.scale
         return steady and fall > self.scale * max(
             STILL_FALLS, STILL_FALLS_IN_NOISE * self.noise
+        )
+
+    @property
+    def rose_again(self) -> bool:
+        """Fell, and lost most of that again, where no constant output is known.
+
+        What may be negative, such as a critic's loss, need not fall.
+        """
+        if self.naive is not None or self.flat or self.exploded or self.best < 0:
+            return False
+        gained = max(self.start - self.best, TINY)
+        return self.end - self.best > max(
+            GIVEN_BACK * gained, EXPLODED_NOISE * self.noise * self.scale
         )
 
     @property

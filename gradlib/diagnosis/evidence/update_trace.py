@@ -6,9 +6,16 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gradlib.diagnosis.evidence.function_calls import (
+    DIFFERENCES,
+    LOSSES,
+    SOFTMAXES,
+    FunctionCalls,
+)
 from gradlib.diagnosis.evidence.loss_graph import nodes_of, short_name
 from gradlib.diagnosis.nested import tensors
 from gradlib.hooks import Hooks
@@ -24,6 +31,7 @@ ARITHMETIC |= {"mul", "add", "__sub__", "__mul__", "__add__", "__rsub__", "__rmu
 
 # Functions that put infinities where the owner wants them: masks.
 MASKING = {"masked_fill", "masked_fill_", "fill_", "full", "full_like", "new_full"}
+WATCHED = SOFTMAXES | LOSSES | DIFFERENCES | {"scaled_dot_product_attention"}
 MASKING |= {"where", "triu", "tril", "triu_", "tril_", "__setitem__", "tensor"}
 
 
@@ -102,6 +110,7 @@ class UpdateTrace(TorchFunctionMode):
     hard: bool = False
     half: dict[str, float] = field(default_factory=dict)
     slope: str = ""
+    calls: FunctionCalls = field(default_factory=FunctionCalls)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -122,8 +131,10 @@ class UpdateTrace(TorchFunctionMode):
         self._hooks.close()
 
     def _hook(self, name: str, module: nn.Module, weighted: bool) -> None:
-        def enter(_module: nn.Module, _inputs: Any) -> None:
+        def enter(_module: nn.Module, inputs: Any) -> None:
             self._stack.append(name)
+            if isinstance(module, nn.MultiheadAttention):
+                self._attention(name, module, inputs)
 
         def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if self._stack and self._stack[-1] == name:
@@ -161,6 +172,9 @@ class UpdateTrace(TorchFunctionMode):
             if self.find_origin:
                 self._watch_slopes(args[0])
         result = func(*args, **(kwargs or {}))
+        if name in WATCHED:
+            with torch._C.DisableTorchFunction():
+                self.calls.note(name, self.where, args, kwargs, result)
         if name in SQUASHING or name in RECTIFYING:
             self._activation(name, args, result)
         if isinstance(result, Tensor) and result.dtype == HALF and result.numel():
@@ -176,6 +190,31 @@ class UpdateTrace(TorchFunctionMode):
         elif name in ARITHMETIC and any(a is c for a in args for c in self._chosen):
             self.hard = True
         return result
+
+    def _attention(self, name: str, module: nn.MultiheadAttention, inputs: Any) -> None:
+        """Scores of torch's attention, whose softmax is out of sight."""
+        if len(inputs) < 2 or module.in_proj_weight is None:
+            return
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            width, heads = module.embed_dim, module.num_heads
+            weight, bias = module.in_proj_weight, module.in_proj_bias
+            query, key = (
+                F.linear(
+                    x.detach(),
+                    weight[i * width : (i + 1) * width],
+                    None if bias is None else bias[i * width : (i + 1) * width],
+                )
+                for i, x in enumerate(inputs[:2])
+            )
+            if not module.batch_first and query.ndim == 3:
+                query, key = query.transpose(0, 1), key.transpose(0, 1)
+            query, key = (
+                x.reshape(*x.shape[:-1], heads, width // heads).transpose(-2, -3)
+                for x in (query, key)
+            )
+            self.calls.note(
+                "scaled_dot_product_attention", name, (query, key), {}, None
+            )
 
     def _note_half(self, result: Tensor) -> None:
         with torch._C.DisableTorchFunction():

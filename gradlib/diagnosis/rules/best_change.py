@@ -21,6 +21,10 @@ from gradlib.diagnosis.treatments import (
 # A change helps if the score falls by so much, and by so many times its noise.
 ENOUGH = 0.1
 ENOUGH_IN_NOISE = 3.0
+# A run that ends above SPOILED, in units of the naive loss, is helped by what brings it
+# back to a constant output.
+SPOILED = 1.3
+AS_CONSTANT = 1.1
 # Share of silent or flat units at which another activation is tried.
 SOME_DEAD = 0.5
 # Confidence of a guess.
@@ -37,7 +41,8 @@ def best_change(examination: Examination) -> Finding | None:
         if treated.exploded or not math.isfinite(treated.end):
             continue
         gain = examination.curve.score - treated.score
-        if treated.score < BEATEN and gain > max(
+        limit = AS_CONSTANT if examination.curve.score > SPOILED else BEATEN
+        if treated.score < limit and gain > max(
             ENOUGH, ENOUGH_IN_NOISE * treated.noise
         ):
             helped.append((treated.score, cause, layer, name))

@@ -13,7 +13,15 @@ from gradlib.diagnosis.evidence.loss_curve import TINY
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import tensors
 from gradlib.diagnosis.report import Finding
-from gradlib.diagnosis.treatments import both, new_tensor, reinitialized, scaled
+from gradlib.diagnosis.treatments import (
+    both,
+    new_tensor,
+    reinitialized,
+    repeated,
+    rolled,
+    scaled,
+    shuffled,
+)
 
 # Other batches tried beside the one that gives NaN, and the share of them that must be
 # fine: with broken weights none is, with a broken batch nearly all are.
@@ -26,6 +34,18 @@ FEWEST_BATCHES = 8
 # and fill values (1e20, -9999 beside fractions) go beyond FILL.
 FAR = 1000.0
 FILL = 1e6
+# Batches of one class: shuffled data have none, sorted ones nearly all. By chance so
+# many have one, where a batch is small or a class is rare.
+ONE_CLASS = 0.5
+BY_CHANCE = 0.1
+# Variance of targets inside batches over that of all: 1 if dealt at random, 0 if
+# sorted.
+INSIDE = 0.2
+FEWEST_SAMPLES = 4
+# A run that ends so near the naive loss has learned a constant, and one batch that ends
+# below this share of it is known by heart.
+AS_CONSTANT = 0.06
+LEARNED = 0.5
 # Outliers are few: batches of two kinds come half and half.
 OUTLYING_SHARE = 0.2
 
@@ -150,6 +170,114 @@ def outlying_samples(examination: Examination) -> Finding | None:
         f"where {usual:.3g} is usual, first at batch {far[0]}.",
         {"first batch": far[0], "batches": len(far), **examination.compared(name)},
         0.92,
+    )
+
+
+def sorted_samples(examination: Examination) -> Finding | None:
+    """Targets are alike within a batch and differ between batches."""
+    batches = examination.setup.batches
+    found = _targets(batches)
+    if found is None:
+        return None
+    targets = torch.cat(found)
+    between = torch.stack([t.float().mean() for t in found])
+    if not targets.is_floating_point():
+        kinds = len(torch.unique(targets))
+        kept = [len(torch.unique(t)) for t in found]
+        alone = sum(k == 1 for k in kept) / len(kept)
+        expected = sum(_chance_of_one(targets, len(t)) for t in found) / len(found)
+        if kinds < 2 or alone < ONE_CLASS or expected > BY_CHANCE:
+            return None
+        told = f"{100 * alone:.0f} % of the batches hold one class, of {kinds}"
+        evidence: dict[str, Any] = {"classes": kinds, "batches of one class": alone}
+    else:
+        inside = torch.stack([t.double().var() for t in found]).mean()
+        share = float(inside / targets.double().var().clamp_min(TINY))
+        if share > INSIDE:
+            return None
+        told = f"Within a batch the targets vary by {share:.2g} of what they do in all"
+        evidence = {"variance inside batches": share}
+    name = "samples dealt anew"
+    improved = examination.improves(name, shuffled)
+    if targets.is_floating_point() and not improved:
+        return None
+    return Finding(
+        "unshuffled_data",
+        "data",
+        f"{told}: the samples come sorted, first batches at {float(between[0]):.3g}, "
+        f"last at {float(between[-1]):.3g}.",
+        {**evidence, **examination.compared(name)},
+        0.94,
+    )
+
+
+def _targets(batches: list[Any]) -> list[Tensor] | None:
+    """One target a sample, batch by batch; None where there is no such thing."""
+    found = []
+    for batch in batches:
+        parts = tensors(batch)
+        if len(parts) < 2 or len(parts[0]) != len(parts[-1]):
+            return None
+        target = parts[-1]
+        if target.numel() != len(target) or len(target) < FEWEST_SAMPLES:
+            return None
+        found.append(target.flatten())
+    return found if len(found) >= FEWEST_BATCHES else None
+
+
+def _chance_of_one(targets: Tensor, size: int) -> float:
+    """Probability that a batch of this size holds one class, if dealt at random."""
+    _, counts = torch.unique(targets, return_counts=True)
+    return float((counts / len(targets)).pow(size).sum())
+
+
+def misplaced_targets(examination: Examination) -> Finding | None:
+    """Targets moved by one place are learned, those as given are not."""
+    if not examination.is_ill or examination.curve.exploded:
+        return None
+    parts = tensors(examination.setup.batches[0])
+    if len(parts) < 2 or parts[0].ndim < 1 or len(parts[0]) != len(parts[-1]):
+        return None
+    index, target = len(parts) - 1, parts[-1]
+    along = (
+        [0, 1] if target.ndim > 1 and parts[0].shape[:2] == target.shape[:2] else [0]
+    )
+    for dim in along:
+        for shift in (1, -1):
+            if target.shape[dim] < FEWEST_SAMPLES:
+                continue
+            name = f"targets moved by {shift} along axis {dim}"
+            if not examination.cures(name, rolled(index, dim, shift)):
+                continue
+            return Finding(
+                "labels_misaligned",
+                "data",
+                f"With {name} the same training learns: targets stand beside the "
+                "wrong inputs.",
+                {"axis": dim, "shift": shift, **examination.compared(name)},
+                0.93,
+            )
+    return None
+
+
+def nothing_to_learn(examination: Examination) -> Finding | None:
+    """One batch alone is learned at once, and all together not at all."""
+    curve, naive = examination.curve, examination.naive
+    if not examination.is_ill or naive is None or curve.exploded or curve.still_falls:
+        return None
+    if not abs(curve.score - 1) < AS_CONSTANT:
+        return None
+    alone = examination.run_under("the first batch alone", repeated)
+    if not alone.end < LEARNED * naive:
+        return None
+    return Finding(
+        "labels_misaligned",
+        "data",
+        "The first batch alone is learned, all batches together are not: what is "
+        "learned from one does not hold for the next.",
+        examination.compared("the first batch alone"),
+        0.55,
+        conclusive=False,
     )
 
 

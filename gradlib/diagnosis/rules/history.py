@@ -14,6 +14,9 @@ STILL = 1e-12
 # five sigmoids less than 1e-5.
 FADED = 1e-4
 FEWEST_LAYERS = 3
+# Records of an update that say that a parameter stands still: a branch that starts at
+# zero has an update of zero at the first step or two.
+FEWEST_RECORDS = 3
 # Usual update over the weights it changes: 1e-3 to 1e-2, above 0.3 where it diverges.
 LARGE_UPDATE = 0.1
 # Gradient norm over the usual one, or over the first: an explosion.
@@ -84,9 +87,10 @@ def growing_norms(history: History, curve: LossCurve) -> Finding | None:
     return Finding(
         "lr_too_high",
         "global",
-        "The loss rises far above its start while the gradient grows.",
-        {"largest gradient norm": max(finite, default=math.nan)},
-        0.6,
+        "The loss rises far above its start"
+        + (" while the gradient grows." if finite else "."),
+        {"largest gradient norm": max(finite)} if finite else {},
+        0.6 if finite else 0.5,
     )
 
 
@@ -185,7 +189,7 @@ def layers_at_their_limits(history: History, curve: LossCurve) -> Finding | None
         square = [m * m + s * s for m, s in zip(mean, stds[name], strict=True)]
         tanh = all(abs(1 - q) < AT_THE_LIMIT for q in square)
         sigmoid = all(
-            abs(m - q) < AT_THE_LIMIT / 4 and q <= 1 + ROUNDING
+            abs(m - q) < AT_THE_LIMIT / 4 * min(1.0, 4 * m) and q <= 1 + ROUNDING
             for m, q in zip(mean, square, strict=True)
         )
         normed = max(map(abs, mean)) < CENTERED
@@ -203,7 +207,8 @@ def layers_at_their_limits(history: History, curve: LossCurve) -> Finding | None
 
 def still_parameters(history: History, curve: LossCurve) -> Finding | None:
     """Some parameters never move while others do."""
-    ratios = {n: max(v) for n, v in history.layers("update_ratio").items()}
+    columns = history.layers("update_ratio")
+    ratios = {n: max(v) for n, v in columns.items() if len(v) >= FEWEST_RECORDS}
     still = [n for n, r in ratios.items() if r < STILL]
     if not still or len(still) == len(ratios):
         return None
@@ -214,7 +219,7 @@ def still_parameters(history: History, curve: LossCurve) -> Finding | None:
         "detached_graph" if idle else "optimizer_misconfigured",
         layer_of(name),
         f"{len(still)} of {len(ratios)} parameters never move.",
-        {"untrained_losses": len(still), "without gradient": len(idle)},
+        {"still": len(still), "without gradient": len(idle)},
         0.5,
     )
 

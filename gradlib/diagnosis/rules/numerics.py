@@ -6,12 +6,17 @@ import torch
 
 from gradlib.diagnosis.evidence.base_run import CONSTRAINT
 from gradlib.diagnosis.examination import EXPLODED, Examination
-from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import in_float32
 
 # Largest value in float16 of a run that only underflows: activations have 1 to 100, and
 # what overflows in the next steps is near 65504 already.
 FAR_FROM_OVERFLOW = 1e3
+# Share of weights with a gradient that a step leaves as they are: in float32 up to
+# 0.05, in bfloat16 with steps of a thousandth 0.5 and more.
+SWALLOWED = 0.4
+# What float32 must gain then, in units of the naive loss.
+LITTLE_BETTER = 0.04
 REMEDIES = {
     "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
     "F.log_softmax or cross entropy on logits.",
@@ -99,6 +104,31 @@ def _underflow(examination: Examination, largest: float) -> Finding:
             "smallest number": torch.finfo(torch.float16).smallest_normal / 1024,
             **examination.compared("float32"),
         },
+        0.93,
+    )
+
+
+def swallowed_updates(examination: Examination) -> Finding | None:
+    """Weights in half precision stay where they are, since updates are rounded off."""
+    swallowed = examination.base.swallowed
+    if not swallowed:
+        return None
+    shares = sorted(swallowed.values())
+    usual = shares[len(shares) // 2]
+    if usual < SWALLOWED:
+        return None
+    name = "float32"
+    if not examination.improves(name, in_float32, share=LITTLE_BETTER):
+        return None
+    worst = max(swallowed, key=lambda n: swallowed[n])
+    kind = str(dict(examination.setup.model.named_parameters())[worst].dtype)
+    return Finding(
+        "low_precision_updates",
+        layer_of(worst),
+        f"{100 * usual:.0f} % of the weights with a gradient did not change in a step: "
+        f"{kind.removeprefix('torch.')} has no number that close. With {name} weights "
+        "the same training learns.",
+        {"share that did not change": usual, **examination.compared(name)},
         0.93,
     )
 

@@ -4,18 +4,27 @@ import math
 
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import mapped, samples, tensors
-from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import (
     Treatment,
     averaged,
     optimizer_option,
     slower,
+    steady_rates,
+    unclipped,
     unscheduled,
     warmed,
 )
 
 # Loss of a batch over that of its half: 0.8 to 1.05 for a mean, 2 for a sum.
 DOUBLES = 1.5
+# A rate that has fallen below this share of the largest half way through is over: warm
+# restarts and cosine schedules are at 0.5 there, steps of 0.1 twice at 0.01.
+VANISHED_RATE = 3e-3
+# Norms that differ by less than this from the usual one were clipped to it; a tight
+# clip acts on this share of the steps, a usual one on a part of them.
+ALWAYS_CLIPPED = 1e-3
+CLIPPED_SHARE = 0.95
 # Fewest samples that can be halved.
 FEWEST_SAMPLES = 4
 # Usual settings end here: eps=1e-8 (1e-6 for half precision), betas=(0.9, 0.999)
@@ -37,6 +46,88 @@ HARDLY_MOVED = 0.01
 # Share of the run that a warm-up takes, and its fewest steps.
 WARM_UP = 0.6
 SHORTEST_WARM_UP = 4
+
+
+def rate_of_zero(examination: Examination) -> Finding | None:
+    """The learning rate is zero, or falls to nothing within the run."""
+    rates = [r for r in examination.base.rates if math.isfinite(r)]
+    norms = examination.base.calls.at_step if examination.base.calls else []
+    if len(rates) < SHORTEST_WARM_UP or not any(norm > 0 for norm in norms):
+        return None
+    if max(rates) == 0:
+        return Finding(
+            "learning_rate_zero",
+            "global",
+            f"The learning rate is 0 at all {len(rates)} steps, so nothing moves.",
+            {"learning rate": 0.0, "steps": len(rates)},
+            0.97,
+        )
+    half = rates[len(rates) // 2]
+    ended = half < VANISHED_RATE * max(rates) and rates[0] > half
+    if ended and examination.worth_a_look:
+        name = "the largest rate kept"
+        if examination.improves(name, steady_rates):
+            return Finding(
+                "learning_rate_zero",
+                "global",
+                f"The learning rate falls from {max(rates):.2g} to {rates[-1]:.2g} "
+                f"within {len(rates)} updates; with {name} the same training learns.",
+                {
+                    "largest rate": max(rates),
+                    "rate half way": half,
+                    **examination.compared(name),
+                },
+                0.94,
+            )
+    return _group_of_zero(examination)
+
+
+def _group_of_zero(examination: Examination) -> Finding | None:
+    """A group whose rate is zero at every step, though gradients arrive."""
+    columns = list(zip(*examination.base.group_rates, strict=True))
+    groups = examination.setup.optimizer.param_groups
+    names = {id(p): n for n, p in examination.setup.model.named_parameters()}
+    for group, column in zip(groups, columns, strict=False):
+        mine = [names[id(p)] for p in group["params"] if id(p) in names]
+        norms = examination.base.norms
+        fed = [n for n in mine if norms[n] and max(norms[n]) > 0]
+        if max(column) == 0 and fed and examination.is_ill:
+            return Finding(
+                "learning_rate_zero",
+                layer_of(fed[0]),
+                f"The group with {fed[0]} has learning rate 0 at all {len(column)} "
+                "steps.",
+                {"parameters": len(mine)},
+                0.93,
+            )
+    return None
+
+
+def tight_clip(examination: Examination) -> Finding | None:
+    """Every gradient is clipped to a small part of itself, and without it learns."""
+    calls = examination.base.calls
+    if not examination.worth_a_look or calls is None or examination.curve.exploded:
+        return None
+    used = [norm for norm in calls.at_step if math.isfinite(norm) and norm > 0]
+    if len(used) < SHORTEST_WARM_UP:
+        return None
+    usual = sorted(used)[len(used) // 2]
+    same = sum(abs(norm - usual) < ALWAYS_CLIPPED * usual for norm in used)
+    if same < CLIPPED_SHARE * len(used):
+        return None
+    name = "no clipping"
+    if not examination.improves(name, unclipped):
+        return None
+    return Finding(
+        "clip_too_tight",
+        "loop",
+        f"At {same} of {len(used)} steps the gradient has the norm {usual:.3g}: it is "
+        f"clipped every time. With {name} the same training learns.",
+        {"norm of every step": usual, **examination.compared(name)},
+        0.92,
+        fix="Print the norm before clipping for 100 steps, and clip at its 90th "
+        "percentile or leave clipping out.",
+    )
 
 
 def summed_loss(examination: Examination) -> Finding | None:

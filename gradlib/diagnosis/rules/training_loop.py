@@ -8,7 +8,7 @@ from gradlib.diagnosis.evidence.base_run import DETACHED
 from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding, layer_of
-from gradlib.diagnosis.treatments import using
+from gradlib.diagnosis.treatments import thawed, using
 
 # Share of steps on a stale gradient: who accumulates on purpose clears before the first
 # pass, so has none; who clears once an epoch, or never, has 0.98 or more.
@@ -38,21 +38,97 @@ def stale_gradients(examination: Examination) -> Finding | None:
         return None
     if calls.closures:
         return None
-    share = (calls.stale + calls.empty) / len(calls.at_step)
+    share = calls.stale / len(calls.at_step)
     if share < STALE_SHARE:
         return None
     return Finding(
         "missing_zero_grad",
         "loop",
-        f"{calls.stale + calls.empty} of {len(calls.at_step)} optimizer steps used a "
-        "gradient that still held what an earlier step had used.",
+        f"{calls.stale} of {len(calls.at_step)} optimizer steps used a gradient that "
+        "still held what an earlier step had used.",
         {
             "stale steps": calls.stale,
-            "cleared before the step": calls.empty,
             "gradient norm, first step": calls.at_step[0],
             "gradient norm, median": median(calls.at_step),
         },
         0.97,
+    )
+
+
+def cleared_too_early(examination: Examination) -> Finding | None:
+    """Gradients are cleared after they arrived and before a step used them."""
+    calls = examination.base.calls
+    if examination.setup.step is None or calls is None or calls.closures:
+        return None
+    if examination.alternating or not any(calls.steps) or calls.lost:
+        return None
+    if max(calls.empty, calls.wiped) < STALE_SHARE * len(calls.steps):
+        return None
+    return Finding(
+        "zero_grad_misplaced",
+        "loop",
+        f"In {max(calls.empty, calls.wiped)} of {len(calls.steps)} updates a gradient "
+        "arrived and was cleared before any step used it.",
+        {
+            "steps without a gradient": calls.empty,
+            "gradients cleared unused": calls.wiped,
+        },
+        0.97,
+    )
+
+
+def no_gradient_at_all(examination: Examination) -> Finding | None:
+    """The loss is zero and so is every gradient, at every step."""
+    base = examination.base
+    norms = [value for column in base.norms.values() for value in column]
+    if not norms or max(norms) != 0 or max(map(abs, base.losses)) > 0:
+        return None
+    return Finding(
+        "zero_advantage",
+        "loss",
+        f"The loss and all gradients are exactly 0 in all {len(base.losses)} updates: "
+        "whatever the loss is multiplied with, such as an advantage, is 0.",
+        {"updates": len(base.losses)},
+        0.75,
+        conclusive=False,
+    )
+
+
+def frozen_by_mistake(examination: Examination) -> Finding | None:
+    """Parameters want no gradient, and once they do the training learns."""
+    model = examination.setup.model
+    frozen = [
+        n
+        for n, p in model.named_parameters()
+        if not p.requires_grad and p.is_floating_point()
+    ]
+    if not frozen:
+        return None
+    if not examination.parameters:
+        return Finding(
+            "frozen_parameters",
+            layer_of(frozen[0]),
+            f"None of the {len(frozen)} parameters wants a gradient.",
+            {"frozen": len(frozen)},
+            0.97,
+        )
+    name = "frozen parameters trained"
+    if not examination.worth_a_look or not examination.cures(name, thawed):
+        return None
+    named = dict(model.named_parameters())
+    in_optimizer = [n for n in frozen if id(named[n]) in examination.held]
+    return Finding(
+        "frozen_parameters",
+        layer_of((in_optimizer or frozen)[0]),
+        f"{', '.join((in_optimizer or frozen)[:3])} want no gradient; with {name} the "
+        "same training learns.",
+        {
+            "frozen": len(frozen),
+            "of these in the optimizer": len(in_optimizer),
+            **examination.compared(name),
+        },
+        0.92 if in_optimizer else 0.85,
+        conclusive=bool(in_optimizer),
     )
 
 

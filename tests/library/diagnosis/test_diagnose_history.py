@@ -211,6 +211,59 @@ def test_a_history_without_losses_is_refused() -> None:
         diagnose_history(FALLING)  # type: ignore[arg-type]
 
 
+def test_the_first_record_is_the_start():
+    report = diagnose_history(history(loss=[3.9] + [169.0] * 3 + [80.0] * 24))
+    assert report.verdict == "broken"
+    assert report.cause == "lr_too_high"
+    assert "from 3.9 to 80" in report.watched
+
+
+def test_a_missing_column_is_no_evidence():
+    report = diagnose_history(history(loss=EXPLODING))
+    assert "gradient" not in report.findings[0].symptom
+    assert report.findings[0].evidence == {}
+
+
+class Branched(nn.Module):
+    """A residual branch that starts at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+        nn.init.zeros_(self.b.weight)
+        nn.init.zeros_(self.b.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x + self.b(torch.relu(self.a(x))))
+
+
+@pytest.mark.parametrize("steps", [3, 30])
+def test_a_branch_that_starts_at_zero_is_no_misconfiguration(steps: int) -> None:
+    torch.manual_seed(0)
+    model = Branched()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.01)
+    centers = torch.randn(4, 8)
+    with GradientMonitor(model) as monitor:
+        for _ in range(steps):
+            y = torch.randint(0, 4, (32,))
+            sgd.zero_grad()
+            loss = F.cross_entropy(model(centers[y] + torch.randn(32, 8)), y)
+            loss.backward()
+            monitor.log(loss)
+            sgd.step()
+    assert diagnose_history(monitor.history).findings == ()
+
+
+def test_outputs_near_zero_are_not_at_the_limit_of_a_sigmoid() -> None:
+    near = history(loss=FLAT[:4], **dict(zip(*_first_four(), strict=True)))
+    assert RULES["layers_at_their_limits"](near, LossCurve(tuple(FLAT[:4]))) is None
+
+
+def _first_four() -> tuple[list[str], list[list[float]]]:
+    columns = outputs("wte", -0.001, 0.02, 0.0)
+    return list(columns), [values[:4] for values in columns.values()]
+
+
 def test_rules_on_logs_speak_of_histories_too():
     same = diagnose_history(history(loss=[1.2345] * 6))
     assert (same.verdict, same.cause, same.first_bad_step) == (

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from score_clinic import CLINIC, load
 from torch import Tensor, nn
 from trainings import Case, case, classes, curve, good, good_regression, mlp, nan_input
 
@@ -75,6 +76,11 @@ def argmax_for_a_log() -> Case:
 
 def softmax_inside() -> Case:
     return case(mlp(8, 4, end=nn.Softmax(1)), classes())
+
+
+def one_class_only() -> Case:
+    batches = [(x, torch.zeros_like(y)) for x, y in classes()]
+    return case(mlp(8, 1), batches)
 
 
 def single_samples() -> Case:
@@ -298,16 +304,77 @@ def attention(lr: float) -> Case:
     return case(Attention(), batches, lr=lr)
 
 
+def clinic(name: str) -> tuple[Callable[[], Case], Callable[[], Case]]:
+    """Both forms of a case of the clinic."""
+    module = load(CLINIC / f"{name}.py")
+    return module.make, module.make_fixed
+
+
+class Tempered(nn.Module):
+    """A network beside a free scalar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.log_scale = mlp(4, 1), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def free_scalar(target: float) -> Case:
+    """Raises a penalty for ever, unless its target can be reached."""
+    model = Tempered()
+
+    def loss(model: Tempered, batch: Any) -> Tensor:
+        out, scale = model(batch[0]), model.log_scale.exp()
+        push = scale * (batch[1].pow(2).mean() - target).detach()
+        fit = F.mse_loss(out, batch[1]) + scale.detach() * (out - 1).pow(2).mean()
+        return fit - push + push.detach()
+
+    adam = torch.optim.Adam(
+        [
+            {"params": model.net.parameters(), "lr": 1e-2},
+            {"params": [model.log_scale], "lr": 0.1},
+        ]
+    )
+    return case(model, curve(), optimizer=adam, loss=loss)
+
+
 RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "broken values in the data": (nan_input, good),
     "broken weights": (nan_weight, good),
     "stale gradients": (lambda: own_loop("bs"), lambda: own_loop("zbs")),
+    "cleared too early": (lambda: own_loop("bzs"), lambda: own_loop("zbs")),
+    "no gradient at all": clinic("unseen/rewards_all_alike"),
+    "rate of zero": clinic("unseen/rate_decays_every_batch"),
     "clipping without effect": (
         lambda: own_loop("zbsc", clip=0.01),
         lambda: own_loop("zbcs", clip=0.01),
     ),
     "parameters without optimizer": (left_out, backbone_left_out),
+    "frozen by mistake": clinic("unseen/backbone_left_frozen"),
     "cut graph": (argmax_in_the_loss, argmax_for_a_log),
+    "wrong shape": clinic("unseen/mask_without_channel"),
+    "softmax of one": (one_class_only, good),
+    "shifted targets": clinic("unseen/lm_labels_shifted_twice"),
+    "copied tokens": clinic("unseen/lm_copies_its_input"),
+    "future seen": clinic("unseen/lm_sees_the_future"),
+    "answer in the input": clinic("unseen/target_among_the_columns"),
+    "ignored labels": clinic("unseen/all_labels_ignored"),
+    "unequal parts": clinic("unseen/accumulated_means"),
+    "padding counted": clinic("unseen/pad_tokens_in_the_loss"),
+    "softmax over samples": clinic("unseen/softmax_over_the_batch"),
+    "mixed samples": clinic("unseen/encoder_over_the_batch"),
+    "swallowed updates": clinic("unseen/weights_in_bfloat16"),
+    "sorted samples": clinic("unseen/images_sorted_by_class"),
+    "runaway scalar": (lambda: free_scalar(-5.0), lambda: free_scalar(5.0)),
+    "growing scores": clinic("unseen/scores_of_two_encoders"),
+    "tight clip": clinic("unseen/clipped_to_a_thousandth"),
+    "misplaced targets": clinic("unseen/targets_one_row_off"),
+    "drowned term": clinic("unseen/depth_drowns_the_classes"),
+    "nothing to learn": clinic("unseen/inputs_shuffled_alone"),
+    "collapsed outputs": clinic("unseen/siamese_without_stop_gradient"),
     "softmax twice": (softmax_inside, good),
     "lonely batch norm": (single_samples, good),
     "frozen batch norm": (evaluation_mode, good),

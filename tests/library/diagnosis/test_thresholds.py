@@ -843,10 +843,24 @@ BRACKETS = [
     Bracket(
         "rules.history.STILL",
         lambda x: told(
-            history.still_parameters, FLAT, update_ratio__a=[x], update_ratio__b=[1.0]
+            history.still_parameters,
+            FLAT,
+            update_ratio__a=[x] * 3,
+            update_ratio__b=[1.0] * 3,
         ),
         1.5e-12,
         0.7e-12,
+    ),
+    Bracket(
+        "rules.history.FEWEST_RECORDS",
+        lambda n: told(
+            history.still_parameters,
+            FLAT,
+            update_ratio__a=[0.0] * n,
+            update_ratio__b=[1.0] * n,
+        ),
+        2,
+        3,
     ),
     Bracket(
         "rules.history.NOT_RISING",

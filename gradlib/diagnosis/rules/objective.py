@@ -1,0 +1,161 @@
+"""Rules about the objective: its terms, its free scalars, and parts out of reach."""
+
+import math
+from itertools import pairwise
+
+from torch import Tensor
+
+from gradlib.diagnosis.evidence.loss_curve import TINY, median
+from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.treatments import balanced, capped, held, metered
+
+# A scalar runs away if it moves the same way at so many steps, at the end at least so
+# fast as at the start, and by so much: what finds its place slows down.
+FEWEST_MOVES = 20
+SAME_WAY = 0.9
+KEEPS_ITS_SPEED = 0.5
+FAR = 0.5
+# Largest distance of an attention score from the mean of its row, and how many times
+# it grows: the healthy stay within 20, where exp(20) is one-hot already.
+LARGE_SCORES = 20.0
+GROWN = 1.5
+# A term of the loss drowns below this share of the largest, if it does not fall by
+# more than STALLED alone, and falls to FALLS of that once all weigh the same.
+DROWNED = 0.01
+STALLED = 0.9
+FALLS = 0.7
+
+
+def runaway_scalar(examination: Examination) -> Finding | None:
+    """A free scalar, such as a temperature, drifts without end; held, it learns."""
+    if not examination.is_ill and not examination.curve.rose_again:
+        return None
+    for name, values in examination.base.scalars.items():
+        if not _runs_away(values):
+            continue
+        label = f"{name} held at its start"
+        parameter = dict(examination.setup.model.named_parameters())[name]
+        if not examination.improves(label, held([parameter])):
+            continue
+        return Finding(
+            "objective_out_of_reach",
+            name,
+            f"{name} moves from {values[0]:.3g} to {values[-1]:.3g}, always the same "
+            "way and never slower: its objective cannot be reached. Held at its start, "
+            "the training learns.",
+            {"at the start": values[0], "at the end": values[-1]},
+            0.95,
+            fix=f"Bound {name} with .clamp(low, high), and give it a target that the "
+            "model can reach.",
+        )
+    return None
+
+
+def _runs_away(values: list[float]) -> bool:
+    moves = [b - a for a, b in pairwise(values)]
+    finite = [m for m in moves if math.isfinite(m) and m]
+    if len(finite) < FEWEST_MOVES:
+        return False
+    up = sum(m > 0 for m in finite) / len(finite)
+    half = len(finite) // 2
+    early, late = (median([abs(m) for m in p]) for p in (finite[:half], finite[half:]))
+    return (
+        max(up, 1 - up) >= SAME_WAY
+        and late >= KEEPS_ITS_SPEED * early
+        and abs(sum(finite)) > FAR
+    )
+
+
+def growing_scores(examination: Examination) -> Finding | None:
+    """The scores of an attention grow until it is one-hot; capped, it learns."""
+    base = examination.base
+    uses = [t.calls.softmaxes for t in base.traces.values()]
+    first = base.first.calls.softmaxes
+    peaks = [
+        (call.largest, call.layer)
+        for calls in uses
+        for call in calls
+        if call.learned and len(call.shape) > 2
+    ]
+    if not peaks or not first:
+        return None
+    largest, layer = max(peaks)
+    begun = max((c.largest for c in first if c.layer == layer), default=0.0)
+    if not largest > LARGE_SCORES:
+        return None
+    if not examination.worth_a_look and not begun > LARGE_SCORES:
+        return None
+    name = "scores capped at 5"
+    if not examination.improves(name, capped(5.0)):
+        return None
+    return Finding(
+        "attention_logits_grow",
+        layer,
+        f"The scores of the attention in {layer} reach {largest:.3g} away from the "
+        "mean of their row, so that the softmax picks one key and lets no gradient "
+        f"through; with {name} the same training learns.",
+        {
+            "largest score at the start": begun,
+            "largest score": largest,
+            **examination.compared(name),
+        },
+        0.88,
+    )
+
+
+def drowned_term(examination: Examination) -> Finding | None:
+    """One term of the loss outweighs another, which learns once all weigh the same."""
+    calls = [c for c in examination.base.first.calls.losses if c.reached is not None]
+    calls = [c for c in calls if math.isfinite(c.weight) and c.reduction != "none"]
+    if len(calls) < 2 or len(calls) > 8 or examination.curve.exploded:
+        return None
+    parts = [abs(c.weight * c.value) for c in calls]
+    pulls = [float(_size(c.reached)) for c in calls]
+    largest = max(pulls)
+    small = [i for i, pull in enumerate(pulls) if pull < DROWNED * largest]
+    if not small or not min(parts) > 0:
+        return None
+    usual = _terms(examination, "the terms as they are", None)
+    factors = [largest / max(pull, TINY) for pull in pulls]
+    treated = _terms(examination, "terms of equal weight", factors)
+    if usual is None or treated is None:
+        return None
+    for i in small:
+        begin, end = usual[0][i], usual[1][i]
+        if end < STALLED * begin or not treated[1][i] < FALLS * end:
+            continue
+        return Finding(
+            "loss_terms_unbalanced",
+            "loss",
+            f"The gradient of term {i + 1} of the loss ({calls[i].function}) is "
+            f"{pulls[i] / largest:.2g} of that of the largest term, and the term does "
+            f"not fall ({begin:.3g} to {end:.3g}); with terms of equal weight it "
+            f"reaches {treated[1][i]:.3g}.",
+            {"gradient over the largest": pulls[i] / largest, "terms": len(calls)},
+            0.9,
+            fix=f"Multiply term {i + 1} by {factors[i]:.1g}, or divide the largest "
+            "by as much.",
+        )
+    return None
+
+
+def _size(gradient: Tensor | None) -> float:
+    return 0.0 if gradient is None else float(gradient.float().norm())
+
+
+def _terms(
+    examination: Examination, name: str, factors: list[float] | None
+) -> tuple[list[float], list[float]] | None:
+    """Every term at the start and at the end of a run."""
+    read: list[list[float]] = []
+    treatment = metered(read) if factors is None else balanced(factors, read)
+    examination.run_under(name, treatment)
+    rows = [row for row in read if len(row) == len(read[0])] if read else []
+    if len(rows) < FEWEST_MOVES:
+        return None
+    part = len(rows) // 5
+    columns = list(zip(*rows, strict=True))
+    begin = [median(list(column[:part])) for column in columns]
+    end = [median(list(column[-part:])) for column in columns]
+    return begin, end
