@@ -363,7 +363,8 @@ def test_a_report_is_plain_text_plain_values_and_html():
     report = diagnose_log(PAIRS["hidden_nan"][0])
     page = str(report)
     assert repr(report) == page
-    assert max(map(len, page.splitlines())) < 80
+    lines = [li for li in page.splitlines() if "https://" not in li]
+    assert max(map(len, lines)) < 80
     assert "First bad: line 3" in page
     assert page.count("The loss is exactly 0") == 1
     plain = report.to_dict()

@@ -42,8 +42,8 @@ RISING = 8
 """Records from which a rise is told from the noise of a few batches."""
 
 AFTER = 3
-"""Records after the lowest one, all above twice the best level, that are a rise for
-good however few records there are; two are bad batches."""
+"""Records after the lowest one, all far above it, that are a rise for good however few
+records there are; two are bad batches."""
 
 NOISE = 4.0
 """Usual differences of neighbours that a rise must exceed."""
@@ -78,6 +78,11 @@ def explosion(log: TrainingLog) -> Sign | None:
         return None
     if not loss.start > 0:
         return None
+    first, *later = loss.finite.values
+    if len(later) >= AFTER and min(later) > RISE * first > 0:
+        return _exploded(
+            log, loss, loss.finite.steps[1], f"starts at {first:.4g} and never returns"
+        )
     rise = loss.end / loss.start
     if rise > RISE and loss.end - loss.start > NOISE * loss.jump * _few(loss):
         step = _surge(loss) or first_above(loss, CLIMB * loss.start)
