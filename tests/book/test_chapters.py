@@ -4,6 +4,7 @@ A chapter is read in the book, in Colab and on GitHub: its Markdown is portable,
 order is the same everywhere, and each claim in it is asserted.
 """
 
+import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -121,6 +122,30 @@ def test_claims_are_asserted(path: Path) -> None:
     for cell in claims:
         assert "hide-input" in tags(cell)
         assert re.search(r"^\s*assert |\bclaim\(", cell.source, re.MULTILINE)
+
+
+def claims_of(code: str) -> list[set[str]]:
+    """The keywords of each ``chapter.claim(...)`` in a cell."""
+    return [
+        {str(keyword.arg) for keyword in node.keywords}
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "chapter.claim"
+    ]
+
+
+@each_notebook
+def test_most_claims_name_a_rival_that_must_fail(path: Path) -> None:
+    codes = [c.source for c in cells(path, "code") if "chapter.claim(" in c.source]
+    claims = [keywords for code in codes for keywords in claims_of(code)]
+    with_rival = [keywords for keywords in claims if "rival" in keywords]
+    assert len(with_rival) >= 0.8 * len(claims)
+
+
+def test_a_claim_without_a_rival_is_noticed() -> None:
+    code = (
+        "chapter.claim('a', x, above=1, rival={'b': y})\nchapter.claim('c', x, below=2)"
+    )
+    assert ["rival" in keywords for keywords in claims_of(code)] == [True, False]
 
 
 @each_notebook
