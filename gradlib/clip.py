@@ -11,8 +11,9 @@ costs one read of the device.
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from gradlib.checks import check_count, check_limit, check_positive
 from gradlib.measure.gradients import Gradients, Parameters, gradients_of
+from gradlib.measure.sharded import is_sharded
 from gradlib.measure.tensors import (
     EXACT_IN_FLOAT32,
     joint_norm,
@@ -273,7 +275,8 @@ def clip_adaptive_(
 
     Raises:
         NonFiniteGradientError: a gradient holds NaN or infinity; names the parameter.
-        ValueError: ``parameters`` is empty, or a number cannot be right.
+        ValueError: ``parameters`` is empty or cut over processes, or a number cannot
+            be right.
 
     Example:
         >>> p = torch.nn.Parameter(torch.tensor([[3.0, 4.0], [0.0, 50.0]]))
@@ -292,6 +295,11 @@ def clip_adaptive_(
     )
     if not found.tensors:
         return found.total
+    if any(map(is_sharded, found.tensors)):
+        raise ValueError(
+            "parameters: expected whole tensors, got some that are cut over processes. "
+            "A unit of AGC may lie in several; clip with clip_norm_."
+        )
     limits = _unit_norms([_touched(p) for p in found.owners])
     torch._foreach_clamp_min_(limits, eps)
     _scale_(limits, limits[0].new_tensor(clipping))
@@ -356,6 +364,20 @@ class AutoClip:
             self._count(size)
             _scale_down_to_(found, self._bound())
         return found.total
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that is resumed needs: the norms, oldest first."""
+        return {"norms": list(self.norms)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken; the oldest norms give way to ``window``.
+
+        Raises:
+            KeyError: the state is that of something else.
+        """
+        self.norms.clear()
+        self.norms.extend(state["norms"])
+        self._ranked = sorted(self.norms)
 
     def _count(self, size: float) -> None:
         if len(self.norms) == self.norms.maxlen:
@@ -434,6 +456,23 @@ class ZClip:
         if math.isfinite(size):
             _scale_down_to_(found, min(self._bound(size), self.max_norm))
         return found.total
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that is resumed needs: mean, variance, norms of the warm-up."""
+        return {
+            "mean": self.mean,
+            "variance": self.variance,
+            "first": list(self._first),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            KeyError: the state is that of something else.
+        """
+        self.mean, self.variance = state["mean"], state["variance"]
+        self._first = list(state["first"])
 
     def _bound(self, size: float) -> float:
         """The norm that a gradient of this size may have; counts it."""

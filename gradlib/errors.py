@@ -56,7 +56,9 @@ class NonFiniteGradientError(RuntimeError):
         self.kind = kind
         super().__init__(
             f"expected finite gradients, got {kind} in the gradient of {name}. "
-            "Skip this step, or find the operation with gradlib.first_nonfinite."
+            "Skip this step, or find the operation with gradlib.first_nonfinite. Under "
+            "a GradScaler, which skips such steps itself, clip with "
+            "error_if_nonfinite=False."
         )
 
 

@@ -1,6 +1,7 @@
 """gradlib.clip against torch, timm and NumPy; its laws; its edges."""
 
 import copy
+import json
 import math
 import runpy
 from collections.abc import Callable
@@ -679,3 +680,40 @@ def test_adaptive_clipping_keeps_numbers_and_vectors_apart():
 def test_defaults_are_those_of_the_papers():
     assert (AutoClip().percentile, ZClip().z_threshold) == (10, 2.5)
     assert (ZClip().decay, ZClip().warmup) == (0.97, 25)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: AutoClip(50, window=8), lambda: ZClip(warmup=4)], ids=str
+)
+@pytest.mark.parametrize("resumed_after", [2, 12])
+def test_a_resumed_clipper_goes_on_as_if_nothing_had_been(make, resumed_after):
+    sizes = [1.0, 3.0, 2.0, 5.0, 1.5, 40.0, 2.5, 1.0, 9.0, 2.0, 3.0, 2.5, 60.0, 1.0]
+    whole, first, second = make(), make(), make()
+
+    def clipped(clipper, sizes):
+        found = []
+        for size in sizes:
+            p = torch.nn.Parameter(torch.zeros(1))
+            p.grad = torch.tensor([size])
+            clipper([p])
+            found.append(p.grad.item())
+        return found
+
+    expected = clipped(whole, sizes)
+    clipped(first, sizes[:resumed_after])
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert clipped(second, sizes[resumed_after:]) == expected[resumed_after:]
+    assert clipped(make(), sizes[resumed_after:]) != expected[resumed_after:]
+
+
+def test_the_state_of_something_else_is_refused():
+    with pytest.raises(KeyError):
+        AutoClip().load_state_dict(ZClip().state_dict())
+
+
+def test_an_error_names_the_choice_under_a_scaler():
+    p = torch.nn.Parameter(torch.zeros(1))
+    p.grad = torch.tensor([math.inf])
+    with pytest.raises(NonFiniteGradientError, match="error_if_nonfinite=False"):
+        ZClip()([p])
+    ZClip(error_if_nonfinite=False)([p])

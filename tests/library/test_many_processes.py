@@ -6,11 +6,14 @@ import pytest
 from ranks import run_two
 
 PROGRAM = """
+import math
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
-from gradlib import watch
+from gradlib import AutoClip, ZClip, watch
+from gradlib.clip import clip_adaptive_, clip_each_norm_, clip_norm_, clip_value_
+from gradlib.clip import normalize_
 from gradlib.measure import gradient_norms, parameter_norms, snapshot, update_ratios
 
 X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
@@ -50,7 +53,31 @@ makers = {
     "FSDP2": lambda: fully_shard(network()),
     "FSDP2 by layer": sharded_by_layer,
 }
-found = {"whole": train(network(), None)}
+def clipped(model, batch=slice(None)):
+    told = {}
+    for name, clip in CLIPPERS.items():
+        model.zero_grad()
+        F.cross_entropy(model(X[batch]), Y[batch]).backward()
+        try:
+            before = float(clip(list(model.parameters())))
+        except ValueError as error:
+            told[name] = str(error)
+        else:
+            told[name] = [before, *plain(gradient_norms(model)).values()]
+    return told
+
+CLIPPERS = {
+    "value": lambda ps: clip_value_(ps, 0.01),
+    "norm": lambda ps: clip_norm_(ps, 0.01),
+    "largest": lambda ps: clip_norm_(ps, 0.01, math.inf),
+    "each": lambda ps: clip_each_norm_(ps, 0.01),
+    "normalize": normalize_,
+    "AutoClip": lambda ps: AutoClip(50)(ps),
+    "ZClip": lambda ps: ZClip(max_norm=0.01)(ps),
+    "AGC": clip_adaptive_,
+}
+found = {"whole": train(network(), None), "clipped": clipped(network())}
+found["clipped in parts"] = clipped(sharded_by_layer(), SHARE)
 for kind, make in makers.items():
     found[kind] = train(make(), f"{FOLDER}/{kind}", SHARE)
 answer(found)
@@ -88,3 +115,18 @@ def test_all_processes_see_the_norms_of_the_whole(kind, rank, answers):
 def test_one_process_writes_the_file(kind, answers, folder):
     lines = (folder / kind).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    "clip", ["value", "norm", "largest", "each", "normalize", "AutoClip", "ZClip"]
+)
+def test_clippers_treat_a_sharded_model_as_a_whole(clip, rank, answers):
+    whole = answers[rank]["clipped"][clip]
+    assert answers[rank]["clipped in parts"][clip] == pytest.approx(whole, rel=1e-3)
+
+
+def test_units_in_several_processes_are_refused(answers):
+    for answer in answers:
+        assert "cut over processes" in answer["clipped in parts"]["AGC"]
+        assert isinstance(answer["clipped"]["AGC"], list)
