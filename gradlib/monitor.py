@@ -1,6 +1,7 @@
 """Watch the gradients, updates and activations of a model while it trains."""
 
 import math
+import warnings
 from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any, Self, SupportsFloat
@@ -38,8 +39,9 @@ class GradientMonitor:
     ``backward()`` and before clipping, so that the norms are those of the raw
     gradients. The update of a step is the change of the parameters until the next
     call. Norms of parameters and updates cost more than those of gradients, and
-    change slowly; therefore they have an interval of their own. A recorded step
-    waits for a device once, and once more for each of these two.
+    change slowly; therefore they have an interval of their own. A step that records an
+    update keeps a copy of all parameters until the next call. A recorded step waits
+    for a device once, and once more for each of these two.
 
     Rows of ``history`` hold ``loss``, ``gradient_norm`` (all layers together) and
     for each parameter ``gradient_norm/<name>``, ``parameter_norm/<name>`` and
@@ -179,6 +181,12 @@ class GradientMonitor:
         if not (min(norms) > EXACT_IN_FLOAT32 and total < math.inf):
             norms = numbers_of(norms_of(grads, dtype=torch.float64))
             total = math.hypot(*norms)
+        if total == 0 and not len(self.history):
+            warnings.warn(
+                "all gradients of the first step are exactly 0. Call log after "
+                "backward() and before zero_grad().",
+                stacklevel=3,
+            )
         if loss is not None:
             given = {"loss": loss, **given}
         given["gradient_norm"] = total
@@ -343,12 +351,24 @@ class OutputProbe:
     def _hook(self, name: str, module: nn.Module) -> Handle:
         columns = [f"activation_{what}/{name}" for what in ("mean", "std", "zeros")]
 
-        def look(module: nn.Module, inputs: Any, output: Any) -> None:
-            tensor = _first_tensor(output)
-            if torch.is_grad_enabled() and tensor is not None:
-                self.found |= zip(columns, _statistics(tensor.detach()), strict=True)
+        return module.register_forward_hook(_Look(self, columns))
 
-        return module.register_forward_hook(look)
+
+class _Look:
+    """The forward hook of an `OutputProbe`; a copy of the module has a blind one."""
+
+    def __init__(self, probe: OutputProbe | None, columns: list[str]) -> None:
+        self._probe = probe
+        self._columns = columns
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        tensor = _first_tensor(output)
+        if self._probe and torch.is_grad_enabled() and tensor is not None:
+            found = _statistics(tensor.detach())
+            self._probe.found |= zip(self._columns, found, strict=True)
+
+    def __reduce__(self) -> tuple[type["_Look"], tuple[None, list[str]]]:
+        return _Look, (None, [])
 
 
 def _first_tensor(output: Any) -> Tensor | None:
@@ -394,8 +414,7 @@ class UpdateProbe:
     @torch.no_grad()
     def start(self) -> list[float]:
         """Copy the parameters; gives their norms."""
-        if not self._copies:
-            self._copies = [torch.empty_like(p) for p in self._parameters]
+        self._copies = [torch.empty_like(p) for p in self._parameters]
         torch._foreach_copy_(self._copies, self._parameters)
         self._sizes = numbers_of(norms_of(self._parameters))
         self.is_waiting = True
@@ -408,5 +427,6 @@ class UpdateProbe:
         Infinite for a parameter that was zero; 0 if it stayed so.
         """
         self.is_waiting = False
-        torch._foreach_sub_(self._copies, self._parameters)
-        return ratios_of(numbers_of(norms_of(self._copies)), self._sizes)
+        changes, self._copies = self._copies, []
+        torch._foreach_sub_(changes, self._parameters)
+        return ratios_of(numbers_of(norms_of(changes)), self._sizes)

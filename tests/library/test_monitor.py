@@ -1,7 +1,9 @@
 """The monitor: the same numbers as by hand, and no trace of it."""
 
+import copy
 import gc
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -447,9 +449,9 @@ def test_gradients_and_modes_are_untouched():
         model(batch(0)[0]).sum().backward()
         gradients = [(p.grad, p.grad.clone()) for p in model.parameters()]
         monitor.log()
-    for p, (gradient, copy) in zip(model.parameters(), gradients, strict=True):
+    for p, (gradient, before) in zip(model.parameters(), gradients, strict=True):
         assert p.grad is gradient
-        torch.testing.assert_close(gradient, copy, rtol=0, atol=0)
+        torch.testing.assert_close(gradient, before, rtol=0, atol=0)
     assert not model.training
 
 
@@ -531,13 +533,55 @@ def test_it_says_what_is_wrong(model, keywords, error, message):
         GradientMonitor(model, **keywords)
 
 
+def alive(shape):
+    """How many tensors of a shape there are."""
+    gc.collect()
+    tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
+    return sum(not nn.parameter.is_lazy(t) and t.shape == shape for t in tensors)
+
+
 def test_a_closed_monitor_keeps_no_copy_of_the_parameters():
     model = nn.Linear(123, 77)
     with GradientMonitor(model) as monitor:
         model(torch.ones(2, 123)).sum().backward()
         monitor.log()
-    gc.collect()
-    tensors = [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
-    alive = [t for t in tensors if not nn.parameter.is_lazy(t) and t.shape == (77, 123)]
-    assert len(alive) == 2, "the weight and its gradient"
+    assert alive((77, 123)) == 2, "the weight and its gradient"
     assert len(monitor.history) == 1
+
+
+def test_a_copy_of_the_parameters_lives_for_one_step():
+    model = nn.Linear(123, 77)
+    found = []
+    with GradientMonitor(model, updates_every=2) as monitor:
+        for _ in range(4):
+            model.zero_grad()
+            model(torch.ones(2, 123)).sum().backward()
+            monitor.log()
+            found.append(alive((77, 123)))
+    assert found == [3, 2, 3, 2], "the weight, its gradient, and the copy"
+
+
+def test_a_model_whose_activations_are_watched_can_be_saved_and_copied():
+    model = network()
+    with GradientMonitor(model, activations=True) as monitor:
+        others = [copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        x, y = batch(0)
+        F.cross_entropy(model(x), y).backward()
+        monitor.log()
+        for other in others:
+            F.cross_entropy(other(100 * x), y).backward()
+    column = next(c for c in monitor.history.columns if c.startswith("activation_mean"))
+    with torch.no_grad():
+        assert monitor.history[column] == pytest.approx([float(model[0](x).mean())])
+
+
+def test_rows_after_zero_grad_are_warned_of_once():
+    model = network()
+    with GradientMonitor(model) as monitor:
+        x, y = batch(0)
+        F.cross_entropy(model(x), y).backward()
+        model.zero_grad(set_to_none=False)
+        with pytest.warns(UserWarning, match="Call log after backward"):
+            monitor.log()
+        monitor.log()
+    assert monitor.history["gradient_norm"] == [0.0, 0.0]
