@@ -377,3 +377,8 @@ def test_a_heading_with_blanks_counts_the_lines_below_it():
 )
 def test_counts_beyond_any_run_are_no_steps(line):
     assert set(losses(line.format(999_999_999_999) * 3)) == {2.5}
+
+
+def test_a_heading_may_name_its_step_after_the_number():
+    text = "".join(f"epoch 1, {s} steps: begin\ngen_loss {9.5 - s}\n" for s in (2, 4))
+    assert read_log(text).history["step"] == [2, 4]
