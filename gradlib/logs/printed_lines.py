@@ -166,7 +166,7 @@ class PrintedLines:
         epoch = EPOCH.search(text)
         step = STEP.search(text) if epoch else HEADING.search(text)
         counted = {"epoch": epoch, "step": step}
-        found = {name: int(match[1]) for name, match in counted.items() if match}
+        found = {n: int(m[m.lastindex or 1]) for n, m in counted.items() if m}
         self._context.update(found)
         return bool(found)
 

@@ -11,6 +11,9 @@ KNOWN = 0.8
 records came without a progress bar before them, and lines are counted instead. One
 record may always lack its step: the first comes before the first bar."""
 
+LARGEST = 10**15
+"""Counts from which on a number is none of steps, batches or epochs."""
+
 BUFFERED = 8_192
 """Numbers that are kept before they go into the history; one by one takes longer."""
 
@@ -53,7 +56,8 @@ class Table:
             self._epoch_length, self._first_epoch = length, first_epoch
         elif self._epoch_length != length:
             self._epoch_length = 0
-        return max(0, epoch - first_epoch) * length + number
+        step = max(0, epoch - first_epoch) * length + number
+        return step if step < LARGEST else -1
 
     def join(self, columns: dict[str, float]) -> None:
         """Add columns to the last record; a number that is not finite stays."""
@@ -167,13 +171,12 @@ class Table:
         length, epochs = self._epoch_length, self._epochs()
         if not length or not epochs:
             return self.shown
-        numbers = array(
-            "q",
-            (
-                step - max(0, epoch - self._first_epoch) * length
-                for step, epoch in zip(self.shown, epochs, strict=True)
-            ),
-        )
+        numbers = [
+            step - max(0, epoch - self._first_epoch) * length
+            for step, epoch in zip(self.shown, epochs, strict=True)
+        ]
+        if min(numbers) < 0:
+            return self.shown
         turns = [
             after > before
             for (epoch, before), (next_epoch, after) in pairwise(
@@ -181,13 +184,15 @@ class Table:
             )
             if next_epoch > epoch
         ]
-        return numbers if turns and all(turns) else self.shown
+        return array("q", numbers) if turns and all(turns) else self.shown
 
     def _epochs(self) -> list[int]:
         if "epoch" not in self.history:
             return []
         rows, values = self.history.packed("epoch")
         if len(rows) != len(self.lines) or not all(map(float.is_integer, values)):
+            return []
+        if max(map(abs, values), default=0.0) >= LARGEST:
             return []
         return [int(value) for value in values]
 

@@ -364,3 +364,21 @@ def test_a_heading_with_blanks_counts_the_lines_below_it():
     history = read_log(text).history
     assert history["step"] == [2, 4, 6]
     assert history["gen_loss"] == [7.5, 5.5, 3.5]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Epoch: [{0}][5/{0}]\tTime 0.5 (0.5)\tLoss 2.5 (2.9)\n",
+        "Epoch [{0}/9], Step [5/{0}], Loss: 2.5\n",
+        '{{"train_loss": 2.5, "epoch": {0}}}\n',
+        '{{"train_loss": 2.5, "epoch": {0}{0}}}\n',
+    ],
+)
+def test_counts_beyond_any_run_are_no_steps(line):
+    assert set(losses(line.format(999_999_999_999) * 3)) == {2.5}
+
+
+def test_a_heading_may_name_its_step_after_the_number():
+    text = "".join(f"epoch 1, {s} steps: begin\ngen_loss {9.5 - s}\n" for s in (2, 4))
+    assert read_log(text).history["step"] == [2, 4]
