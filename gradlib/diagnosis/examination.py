@@ -151,7 +151,7 @@ class Examination:
             self.restore()
 
     def improves(
-        self, name: str, treatment: Treatment, *, share: float = IMPROVED
+        self, name: str, treatment: Treatment, *, share: float | None = None
     ) -> bool:
         """Whether a treated run ends clearly lower, whatever a constant reaches."""
         treated = self.run_under(name, treatment)
@@ -159,7 +159,8 @@ class Examination:
             return False
         lower = self.curve.end - treated.end
         noise = max(self.curve.noise, treated.noise) * self.curve.scale
-        return lower > max(share * self.curve.scale, IMPROVED_IN_NOISE * noise)
+        least = IMPROVED if share is None else share
+        return lower > max(least * self.curve.scale, IMPROVED_IN_NOISE * noise)
 
     @cached_property
     def stopped_in(self) -> str:

@@ -16,10 +16,9 @@ FEWEST_MOVES = 20
 SAME_WAY = 0.9
 KEEPS_ITS_SPEED = 0.5
 FAR = 0.5
-# Largest distance of an attention score from the mean of its row, and how many times
-# it grows: the healthy stay within 20, where exp(20) is one-hot already.
+# Largest distance of an attention score from the mean of its row: the healthy stay
+# within 20, where a softmax is one-hot already.
 LARGE_SCORES = 20.0
-GROWN = 1.5
 # A term of the loss drowns below this share of the largest, if it does not fall by
 # more than STALLED alone, and falls to FALLS of that once all weigh the same.
 DROWNED = 0.01
