@@ -298,11 +298,10 @@ def scores(largest: float) -> bool:
 
 def drowned(pull: float = 1e-4, end: float = 1.0, treated: float = 0.1) -> bool:
     trace = UpdateTrace(nn.Identity())
-    for size in (1.0, pull):
-        call = LossCall("mse_loss", torch.zeros(1), torch.zeros(1), value=1.0)
-        call.weight, call.reached = 1.0, torch.tensor([size])
-        trace.calls.losses.append(call)
-    made = told(base=BaseRun(traces={0: trace}, losses=[1.0]))
+    for _ in range(2):
+        trace.calls.losses.append(LossCall("mse_loss", torch.zeros(1), torch.zeros(1)))
+    base = BaseRun(traces={0: trace}, losses=[1.0])
+    made = told(base=base, pulls=[math.nan, pull])
     kept = objective._terms
     objective._terms = lambda _, __, factors: (
         ([1.0, 1.0], [1.0, end]) if factors is None else ([1, 1], [1, treated])

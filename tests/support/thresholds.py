@@ -69,6 +69,7 @@ class Bracket:
 # and confidences: no verdict lies on either side of them.
 OTHER_NUMBERS = {
     "diagnose_history.BEHIND",
+    "examination.ROUNDED",
     "examination.SECONDS",
     "examination.BASE_SHARE",
     "evidence.base_run.FIRST_STEPS",
