@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradlib.diagnosis.evidence.base_run import BaseRun, run_base
@@ -61,6 +61,10 @@ SWINGS = 0.15
 # noise: where a change makes no difference both ends agree to 0.05 and 2.
 IMPROVED = 0.1
 IMPROVED_IN_NOISE = 3.0
+# Batches on which a trained model is judged.
+JUDGED_BATCHES = 20
+# A difference of gradients below this share of one of them is rounding.
+ROUNDED = 1e-5
 NOT_RUN = LossCurve((math.nan,), None, False)
 
 
@@ -139,6 +143,54 @@ class Examination:
             self.restore()
 
     @cached_property
+    def pulls(self) -> list[float]:
+        """Gradient of each loss function over that of the rest of the loss.
+
+        Taken at the first update, on the parameters that both reach; NaN where there
+        are none. Not available with ``step``.
+        """
+        if self.setup.step is not None or not self.base.first.calls.losses:
+            return []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self._pulls()
+        except Exception:
+            return []
+        finally:
+            self.restore()
+
+    def _pulls(self) -> list[float]:
+        trace = UpdateTrace(self.setup.model)
+        trace.calls.keep = True
+        with trace:
+            loss = self.setup.compute(self.setup.batch(0))
+        wanted = list(self.parameters.values())
+
+        def gradient(value: Tensor) -> Tensor:
+            found = torch.autograd.grad(
+                value, wanted, retain_graph=True, allow_unused=True
+            )
+            parts = zip(found, wanted, strict=True)
+            return torch.cat(
+                [(torch.zeros_like(p) if g is None else g).flatten() for g, p in parts]
+            )
+
+        whole, pulls = gradient(loss), []
+        for call in trace.calls.losses:
+            if call.result is None or not call.result.requires_grad:
+                pulls.append(math.nan)
+                continue
+            (weight,) = torch.autograd.grad(loss, call.result, retain_graph=True)
+            mine = gradient((call.result * weight).sum())
+            rest = whole - mine
+            noise = ROUNDED * whole.abs()
+            both = (mine != 0) & (rest.abs() > noise)
+            ratio = mine[both].norm() / rest[both].norm() if both.any() else math.nan
+            pulls.append(float(ratio))
+        return pulls
+
+    @cached_property
     def dependence(self) -> Dependence:
         """What the outputs of the first call depend on, before any update."""
         if self.base.call is None:
@@ -151,7 +203,7 @@ class Examination:
             self.restore()
 
     def improves(
-        self, name: str, treatment: Treatment, *, share: float = IMPROVED
+        self, name: str, treatment: Treatment, *, share: float | None = None
     ) -> bool:
         """Whether a treated run ends clearly lower, whatever a constant reaches."""
         treated = self.run_under(name, treatment)
@@ -159,7 +211,30 @@ class Examination:
             return False
         lower = self.curve.end - treated.end
         noise = max(self.curve.noise, treated.noise) * self.curve.scale
-        return lower > max(share * self.curve.scale, IMPROVED_IN_NOISE * noise)
+        least = IMPROVED if share is None else share
+        return lower > max(least * self.curve.scale, IMPROVED_IN_NOISE * noise)
+
+    def loss_after(self, treatment: Treatment) -> float:
+        """Mean loss on the batches as given, once a treated run is over."""
+        if self._time_is_up() or self.setup.step is not None:
+            return math.nan
+        count = len(self.setup.batches)
+        chosen = range(0, count, max(1, count // JUDGED_BATCHES))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                treated = treatment(self.setup)
+                for step in range(self.steps):
+                    treated.update(step)
+                with torch.no_grad():
+                    losses = [
+                        float(self.setup.compute(self.setup.batch(i))) for i in chosen
+                    ]
+            return sum(losses) / len(losses)
+        except Exception:
+            return math.nan
+        finally:
+            self.restore()
 
     @cached_property
     def stopped_in(self) -> str:

@@ -69,8 +69,15 @@ class Bracket:
 # and confidences: no verdict lies on either side of them.
 OTHER_NUMBERS = {
     "diagnose_log.BEHIND",
+    "examination.ROUNDED",
     "examination.SECONDS",
     "examination.BASE_SHARE",
+    "evidence.base_run.FIRST_STEPS",
+    "evidence.function_calls.IGNORED",
+    "evidence.function_calls.MOST_ROWS",
+    "evidence.function_calls.ONE_HOT",
+    "rules.meaning.MOST_ROWS",
+    "treatments.MASKED",
     "evidence.base_run.LONGEST_MESSAGE",
     "evidence.loss_curve.TINY",
     "evidence.loss_graph.MOST_NODES",

@@ -57,6 +57,7 @@ class BaseRun:
         swallowed: Name of a parameter in half precision -> share of its values with a
             gradient that the optimizer's first steps did not change.
         call: The first call of the model.
+        modes: Whether the model was in training mode at every call.
         group_rates: Learning rate of every group before every optimizer step.
         warnings: What torch and others warned of, each once, in a line.
     """
@@ -74,6 +75,7 @@ class BaseRun:
     warnings: list[str] = field(default_factory=list)
     swallowed: dict[str, float] = field(default_factory=dict)
     call: ModelCall | None = None
+    modes: list[bool] = field(default_factory=list)
     group_rates: list[list[float]] = field(default_factory=list)
 
     @property
@@ -240,7 +242,9 @@ def _watch_rounding(
     ]
 
 
-def _keep_call(base: BaseRun, _model: Any, args: Any, kwargs: Any) -> None:
+def _keep_call(base: BaseRun, model: Any, args: Any, kwargs: Any) -> None:
+    if torch.is_grad_enabled():
+        base.modes.append(model.training)
     if base.call is None:
         base.call = ModelCall(copied(args), copied(kwargs))
 

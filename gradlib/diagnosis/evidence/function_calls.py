@@ -55,6 +55,7 @@ class LossCall:
         value: The mean of what it returned.
         weight: Gradient that reached what it returned, summed over its values.
         reached: Gradient that reached each value of the output, or None.
+        result: What it returned, with its graph, where that is kept.
     """
 
     function: str
@@ -65,6 +66,7 @@ class LossCall:
     value: float = math.nan
     weight: float = math.nan
     reached: Tensor | None = None
+    result: Tensor | None = None
 
     @property
     def terms(self) -> int:
@@ -99,11 +101,13 @@ class FunctionCalls:
         softmaxes: All softmaxes.
         losses: All loss functions.
         pairings: Differences that pair every value with every other.
+        keep: Keep what losses returned, with their graphs.
     """
 
     softmaxes: list[SoftmaxCall] = field(default_factory=list)
     losses: list[LossCall] = field(default_factory=list)
     pairings: list[Pairing] = field(default_factory=list)
+    keep: bool = False
 
     def note(self, name: str, layer: str, args: Any, kwargs: Any, result: Any) -> None:
         """Look at one call; what raises here is not worth an error."""
@@ -186,6 +190,7 @@ class FunctionCalls:
             float(result.detach().float().mean()),
         )
         self.losses.append(call)
+        call.result = result if self.keep else None
         if result.requires_grad:
             result.register_hook(lambda g: _weigh(call, g))  # type: ignore[no-untyped-call]
         if output.requires_grad:

@@ -176,7 +176,7 @@ class LossCurve:
             return True
         if self.flat:
             return False
-        steady = last - third < self.noise * self.scale
+        steady = last - third <= self.noise * self.scale
         return steady and fall > self.scale * max(
             STILL_FALLS, STILL_FALLS_IN_NOISE * self.noise
         )

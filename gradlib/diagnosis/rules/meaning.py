@@ -426,7 +426,8 @@ def collapsed_outputs(examination: Examination) -> Finding | None:
     first, last = (t.layers.get("") for t in (base.first, base.last))
     if first is None or last is None or not first.spread or base.first is base.last:
         return None
-    if not last.spread < COLLAPSED * first.spread:
+    small = last.rms < COLLAPSED * first.rms
+    if not last.spread < COLLAPSED * first.spread and not small:
         return None
     return Finding(
         "representation_collapse",
@@ -436,6 +437,8 @@ def collapsed_outputs(examination: Examination) -> Finding | None:
         {
             "spread over samples at the start": first.spread,
             "at the end": last.spread,
+            "size of the outputs at the start": first.rms,
+            "size at the end": last.rms,
         },
         0.92,
     )

@@ -15,6 +15,9 @@ DEPTH_LAYERS = (*LAYERS, nn.Bilinear)
 # Samples a batch at which statistics mean nothing, and at which they do.
 LONELY = 2
 ENOUGH = 32
+# Share of calls in evaluation mode: a model that is evaluated with gradients now and
+# then has less than half.
+MOSTLY_OFF = 0.5
 # Layers in a row: up to 7 train without normalization, 12 and more do not.
 DEEP = 8
 # A network with a norm for every third layer is normalized.
@@ -88,6 +91,30 @@ def frozen_batch_norm(examination: Examination) -> Finding | None:
         {"batch norms": len(norms), **examination.compared(name)},
         0.92,
         fix="Call model.train() before training.",
+    )
+
+
+def lost_mode(examination: Examination) -> Finding | None:
+    """The model is left in evaluation mode after the first updates."""
+    modes = examination.base.modes
+    norms = [
+        name
+        for name, m in examination.setup.model.named_modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm)
+    ]
+    if not norms or not modes or not modes[0]:
+        return None
+    share = modes.count(False) / len(modes)
+    if share < MOSTLY_OFF:
+        return None
+    return Finding(
+        "batchnorm_misuse",
+        norms[0],
+        f"The model begins in training mode and {100 * share:.0f} % of its calls with "
+        "gradients are in evaluation mode: nothing calls model.train() again.",
+        {"calls in evaluation mode": modes.count(False), "calls": len(modes)},
+        0.93,
+        fix="Call model.train() before every update, or after every evaluation.",
     )
 
 

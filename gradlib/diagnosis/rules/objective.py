@@ -3,9 +3,7 @@
 import math
 from itertools import pairwise
 
-from torch import Tensor
-
-from gradlib.diagnosis.evidence.loss_curve import TINY, median
+from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.treatments import balanced, capped, held, metered
@@ -16,10 +14,9 @@ FEWEST_MOVES = 20
 SAME_WAY = 0.9
 KEEPS_ITS_SPEED = 0.5
 FAR = 0.5
-# Largest distance of an attention score from the mean of its row, and how many times
-# it grows: the healthy stay within 20, where exp(20) is one-hot already.
+# Largest distance of an attention score from the mean of its row: the healthy stay
+# within 20, where a softmax is one-hot already.
 LARGE_SCORES = 20.0
-GROWN = 1.5
 # A term of the loss drowns below this share of the largest, if it does not fall by
 # more than STALLED alone, and falls to FALLS of that once all weigh the same.
 DROWNED = 0.01
@@ -105,19 +102,15 @@ def growing_scores(examination: Examination) -> Finding | None:
 
 
 def drowned_term(examination: Examination) -> Finding | None:
-    """One term of the loss outweighs another, which learns once all weigh the same."""
-    calls = [c for c in examination.base.first.calls.losses if c.reached is not None]
-    calls = [c for c in calls if math.isfinite(c.weight) and c.reduction != "none"]
-    if len(calls) < 2 or len(calls) > 8 or examination.curve.exploded:
+    """The rest of the loss outweighs one term, which learns once it weighs as much."""
+    if examination.curve.exploded:
         return None
-    parts = [abs(c.weight * c.value) for c in calls]
-    pulls = [float(_size(c.reached)) for c in calls]
-    largest = max(pulls)
-    small = [i for i, pull in enumerate(pulls) if pull < DROWNED * largest]
-    if not small or not min(parts) > 0:
+    pulls = examination.pulls
+    small = [i for i, pull in enumerate(pulls) if 0 < pull < DROWNED]
+    if not small:
         return None
+    factors = [1 / pull if i in small else 1.0 for i, pull in enumerate(pulls)]
     usual = _terms(examination, "the terms as they are", None)
-    factors = [largest / max(pull, TINY) for pull in pulls]
     treated = _terms(examination, "terms of equal weight", factors)
     if usual is None or treated is None:
         return None
@@ -125,23 +118,18 @@ def drowned_term(examination: Examination) -> Finding | None:
         begin, end = usual[0][i], usual[1][i]
         if end < STALLED * begin or not treated[1][i] < FALLS * end:
             continue
+        name = examination.base.first.calls.losses[i].function
         return Finding(
             "loss_terms_unbalanced",
             "loss",
-            f"The gradient of term {i + 1} of the loss ({calls[i].function}) is "
-            f"{pulls[i] / largest:.2g} of that of the largest term, and the term does "
-            f"not fall ({begin:.3g} to {end:.3g}); with terms of equal weight it "
-            f"reaches {treated[1][i]:.3g}.",
-            {"gradient over the largest": pulls[i] / largest, "terms": len(calls)},
+            f"The gradient of {name}, term {i + 1} of the loss, is {pulls[i]:.2g} of "
+            f"that of the rest, and the term does not fall ({begin:.3g} to "
+            f"{end:.3g}); with the same weight it reaches {treated[1][i]:.3g}.",
+            {"gradient over that of the rest": pulls[i]},
             0.9,
-            fix=f"Multiply term {i + 1} by {factors[i]:.1g}, or divide the largest "
-            "by as much.",
+            fix=f"Multiply {name} by {factors[i]:.1g}, or divide the rest by as much.",
         )
     return None
-
-
-def _size(gradient: Tensor | None) -> float:
-    return 0.0 if gradient is None else float(gradient.float().norm())
 
 
 def _terms(

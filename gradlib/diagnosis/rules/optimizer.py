@@ -43,6 +43,12 @@ TWICE_AS_WELL = 0.5
 # Largest relative move of a parameter over the run: 0 to 1e-5 where the rate is far too
 # small, 0.05 and more where something is learned.
 HARDLY_MOVED = 0.01
+# A start below this share of the naive loss is that of a model trained before. The
+# first updates with full moments raise it by 0.05 of the naive loss or less, without
+# them by 0.3 and more.
+TRAINED_BEFORE = 0.5
+JUMPS = 0.25
+FIRST_LOSSES = 20
 # Share of the run that a warm-up takes, and its fewest steps.
 WARM_UP = 0.6
 SHORTEST_WARM_UP = 4
@@ -261,6 +267,40 @@ def _faintest(examination: Examination) -> float:
     norms = [math.hypot(*(max(0.0, n) for n in step)) for step in steps]
     finite = [norm for norm in norms if math.isfinite(norm)]
     return min(finite, default=math.inf) / math.sqrt(size)
+
+
+def lost_state(examination: Examination) -> Finding | None:
+    """A model that was trained before jumps away; with a warm-up it does not.
+
+    The optimizer starts without the moments that it had when training stopped.
+    """
+    curve, naive = examination.curve, examination.naive
+    optimizer = examination.setup.optimizer
+    adaptive = any("betas" in g for g in optimizer.param_groups)
+    if naive is None or not adaptive or any(optimizer.state.values()):
+        return None
+    if not curve.start < TRAINED_BEFORE * naive:
+        return None
+    first = [x for x in curve.losses[:FIRST_LOSSES] if math.isfinite(x)]
+    rise = max(first, default=curve.start) - curve.start
+    if rise < JUMPS * naive:
+        return None
+    name = "a warm-up of 20 steps"
+    treated = examination.run_under(name, warmed(20))
+    calm = max(treated.losses[:FIRST_LOSSES]) - curve.start
+    if not calm < rise / 2:
+        return None
+    return Finding(
+        "resume_state_lost",
+        "global",
+        f"The model was trained before (loss {curve.start:.3g}), and its optimizer "
+        f"starts empty: the first updates raise the loss by {rise:.3g}, after a "
+        f"warm-up by {max(calm, 0):.3g}.",
+        {"rise": rise, "rise with a warm-up": max(calm, 0.0)},
+        0.85,
+        fix='optimizer.load_state_dict(checkpoint["optimizer"]); without it, warm '
+        "the learning rate up.",
+    )
 
 
 def tiny_steps(examination: Examination) -> Finding | None:

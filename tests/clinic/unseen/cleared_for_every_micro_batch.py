@@ -21,7 +21,7 @@ def _build(good):
     def step(batch):
         total = 0.0
         opt.zero_grad()
-        for x, y in zip(batch[0].chunk(8), batch[1].chunk(8)):
+        for x, y in zip(batch[0].chunk(8), batch[1].chunk(8), strict=True):
             if not good:
                 opt.zero_grad()
             loss = F.cross_entropy(model(x), y) / 8

@@ -15,7 +15,7 @@ def _build(good):
     x = protos[y] + 0.5 * torch.randn(len(y), 20)
     if not good:
         y = y[torch.randperm(len(y))]
-    batches = list(zip(x.split(32), y.split(32)))
+    batches = list(zip(x.split(32), y.split(32), strict=True))
     model = nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 6))
     opt = torch.optim.Adam(model.parameters(), lr=5e-3)
     return dict(model=model, loss_fn=F.cross_entropy, optimizer=opt, batches=batches)

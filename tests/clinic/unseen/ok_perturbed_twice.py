@@ -31,7 +31,7 @@ def make():
         loss = F.cross_entropy(model(batch[0]), batch[1])
         loss.backward()
         with torch.no_grad():
-            for p, move in zip(model.parameters(), moves):
+            for p, move in zip(model.parameters(), moves, strict=True):
                 p.sub_(move)
         opt.step()
         return loss

@@ -38,7 +38,9 @@ def make():
         loss.backward()
         opt.step()
         with torch.no_grad():
-            for old, new in zip(teacher.parameters(), model.body.parameters()):
+            for old, new in zip(
+                teacher.parameters(), model.body.parameters(), strict=True
+            ):
                 old.lerp_(new, 0.01)
         return loss
 

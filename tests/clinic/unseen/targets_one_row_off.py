@@ -14,7 +14,7 @@ def _build(good):
     y = torch.tanh(x @ w) + 0.1 * torch.randn(len(x), 1)
     if not good:
         y = y.roll(1, 0)
-    batches = list(zip(x.split(32), y.split(32)))
+    batches = list(zip(x.split(32), y.split(32), strict=True))
     model = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 1))
     opt = torch.optim.Adam(model.parameters(), lr=5e-3)
     return dict(model=model, loss_fn=nn.MSELoss(), optimizer=opt, batches=batches)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from meaning_brackets import MEANING_BRACKETS
 from test_log_thresholds import LOG_BRACKETS
 from thresholds import OTHER_NUMBERS, Bracket, Probe, numbers
 from torch import Tensor, nn
@@ -510,6 +511,7 @@ def plateau(share: float) -> bool:
 
 
 BRACKETS = [
+    *MEANING_BRACKETS,
     Bracket(
         "evidence.loss_curve.EXPLODED_RISE",
         lambda x: levels(1, 1 + x).exploded,
