@@ -44,7 +44,9 @@ def first_nonfinite(
       parameter if its gradient is the first, of the enclosing module if an
       operation between modules makes it, and ``"loss"`` if the loss function does.
 
-    The top module, which has no name, goes by its class. Afterwards hooks are
+    The top module, which has no name, goes by its class. Where several processes train
+    one model, all must call this; each names what it met itself, or the first
+    parameter whose gradient another one broke. Afterwards hooks are
     removed, and gradients, buffers, modes and random state are as before, also if
     ``run`` raises.
 
@@ -75,12 +77,16 @@ def first_nonfinite(
                 f"run: expected it to return a scalar loss or None, got {loss!r:.80}"
             )
         found = watch.first("parameter", "input", "forward")
-        if found is None and loss is not None:
+        if loss is not None:
             watch.note("loss", "loss", loss)
-            found = watch.first("loss")
+            found = found or watch.first("loss")
             done = any(p.grad is not None for p in model.parameters())
-            if found is None and loss.requires_grad and not done:
+            # Also where the forward pass broke: other processes wait for the gradients.
+            if loss.requires_grad and not done:
                 loss.backward()  # type: ignore[no-untyped-call]
+        for name, p in model.named_parameters():
+            if p.grad is not None:  # with what came from other processes
+                watch.note("backward", name, p.grad)
     return found or watch.first("backward")
 
 

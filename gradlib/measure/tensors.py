@@ -192,8 +192,9 @@ def kind_of(tensor: Tensor) -> str:
 def nonfinite_code(tensor: Tensor, mask: bool = False) -> Tensor:
     """2 if there is NaN, else 1 if there is infinity, else 0; on the device.
 
-    In a mask, negative infinity is fine.
+    In a mask, negative infinity is fine. Of a sharded tensor, this process's part
+    counts.
     """
-    values = values_of(tensor)
+    (values,) = parts_of([values_of(tensor)])
     infinite = values.isposinf() if mask else values.isinf()
     return torch.maximum(2 * values.isnan().any().byte(), infinite.any().byte())

@@ -14,7 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from gradlib import AutoClip, ZClip, watch
 from gradlib.clip import clip_adaptive_, clip_each_norm_, clip_norm_, clip_value_
 from gradlib.clip import normalize_
-from gradlib.measure import gradient_norms, parameter_norms, snapshot, update_ratios
+from gradlib.measure import first_nonfinite, gradient_norms, parameter_norms
+from gradlib.measure import snapshot, update_ratios
 
 X = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
 Y = X[:, :3].argmax(dim=1)
@@ -78,6 +79,15 @@ CLIPPERS = {
 }
 found = {"whole": train(network(), None), "clipped": clipped(network())}
 found["clipped in parts"] = clipped(sharded_by_layer(), SHARE)
+
+def first_broken(model):
+    inputs = X[SHARE] * (math.nan if RANK == 1 else 1.0)
+    return first_nonfinite(model, lambda: F.cross_entropy(model(inputs), Y[SHARE]))
+
+found["first broken"] = {
+    "DDP": first_broken(DistributedDataParallel(network())),
+    "FSDP2": first_broken(sharded_by_layer()),
+}
 for kind, make in makers.items():
     found[kind] = train(make(), f"{FOLDER}/{kind}", SHARE)
 answer(found)
@@ -130,3 +140,10 @@ def test_units_in_several_processes_are_refused(answers):
     for answer in answers:
         assert "cut over processes" in answer["clipped in parts"]["AGC"]
         assert isinstance(answer["clipped"]["AGC"], list)
+
+
+@pytest.mark.parametrize("kind", ["DDP", "FSDP2"])
+def test_no_process_waits_for_one_whose_batch_is_broken(kind, answers):
+    first, second = (answer["first broken"][kind] for answer in answers)
+    assert second[1:] == ["input", "nan"]
+    assert first[1:] == ["backward", "nan"]
