@@ -1,6 +1,7 @@
 """Put back what an experiment changes: modes, buffers, gradients, random numbers."""
 
 import copy
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -97,3 +98,13 @@ def unchanged(model: nn.Module, optimizer: Optimizer | None = None) -> Iterator[
                     tensor.copy_(value)
             if optimizer is not None:
                 optimizer.load_state_dict(state)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run compiled models as written: hooks see every module, and nothing compiles."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield

@@ -11,9 +11,9 @@ from gradlib.clip import Clip
 from gradlib.diagnosis.examination import SECONDS, Examination
 from gradlib.diagnosis.report import Report
 from gradlib.diagnosis.rules.table import ask_rules
-from gradlib.diagnosis.saved_state import uncompiled
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.diagnosis.verdict import judge_training
+from gradlib.state import uncompiled
 
 
 def diagnose(

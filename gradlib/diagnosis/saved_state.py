@@ -1,7 +1,6 @@
 """Remember everything that a training can change, and put it back."""
 
 import random
-import sys
 import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -180,16 +179,6 @@ def _generator_undo(item: Any) -> Callable[[], None]:
     if isinstance(item, random.Random):
         return partial(item.setstate, item.getstate())
     return partial(setattr, item.bit_generator, "state", item.bit_generator.state)
-
-
-@contextmanager
-def uncompiled() -> Iterator[None]:
-    """Run compiled models as written: hooks see every module, and nothing compiles."""
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"):
-        yield
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from gradlib.checks import check_function, check_model
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import KINDS, nonfinite_code
-from gradlib.state import unchanged
+from gradlib.state import unchanged, uncompiled
 
 
 class NonFinite(NamedTuple):
@@ -70,7 +70,7 @@ def first_nonfinite(
     check_model(model)
     check_function(run, "run")
     watch = _Watch()
-    with unchanged(model), watch.over(model):
+    with unchanged(model), uncompiled(), watch.over(model):
         loss = run()
         if loss is not None and not (isinstance(loss, Tensor) and loss.numel() == 1):
             raise TypeError(

@@ -239,3 +239,14 @@ def test_no_trace_is_left(fails: bool, earlier: bool) -> None:
 def test_messages(model: object, run: Callable[[], object], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         first_nonfinite(model, run)
+
+
+def test_a_compiled_model_that_has_run_names_its_layer():
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    nn.init.constant_(model[0].weight, 1e38)
+    compiled = torch.compile(model, backend="aot_eager")
+    x = torch.ones(2, 8)
+    compiled(x)
+    found = first_nonfinite(compiled, lambda: compiled(10 * x).sum())
+    assert found == ("_orig_mod.0", "forward", "inf")
