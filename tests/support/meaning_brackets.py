@@ -190,10 +190,10 @@ def no_better_than_constant(distance: float, alone: float = 0.1) -> bool:
     return data.nothing_to_learn(made) is not None
 
 
-def collapsed(share: float) -> bool:
+def collapsed(share: float = 1.0, size: float = 1.0) -> bool:
     first, last = (UpdateTrace(nn.Identity()) for _ in range(2))
     first.layers = {"": LayerStats(1.0, 1.0, 1.0, 1)}
-    last.layers = {"": LayerStats(1.0, 1.0, share, 1)}
+    last.layers = {"": LayerStats(size, size, share, 1)}
     base = BaseRun(traces={0: first, 1: last}, losses=[1.0, 0.5])
     made = told(base=base, curve=levels(2.0, 0.1))
     return meaning.collapsed_outputs(made) is not None
@@ -393,6 +393,7 @@ MEANING_BRACKETS = [
         0.6,
     ),
     Bracket("rules.meaning.COLLAPSED", lambda x: not collapsed(x), 0.035, 0.07),
+    Bracket("rules.meaning.TINY_OUTPUT", lambda x: not collapsed(size=x), 0.015, 0.03),
     Bracket("rules.meaning.EQUAL", lambda x: not parts([1, x], [9, 90]), 1.01, 1.05),
     Bracket(
         "rules.meaning.UNEQUAL",
