@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradlib.activations import ACTIVATIONS, ActivationLike, as_activation
 from gradlib.checks import check_positive
 from gradlib.initialization.growth import Growth, measured_growth, predicted_growth
-from gradlib.initialization.weight_layers import fan_in, mean_square, weight_layers
+from gradlib.initialization.weight_layers import inputs_of, mean_square, weight_layers
 from gradlib.models.feedforward import Feedforward
 from gradlib.tables import html_table, text_table
 
@@ -116,7 +116,8 @@ def audit(
     variance 1. Norms and residual branches have no predicted total: give a batch.
 
     Args:
-        model: Any module with linear or convolutional layers.
+        model: Any module with linear or convolutional layers, ``Conv1D`` of
+            transformers among them.
         batch: Inputs to measure the same factors with; the model's gradients, buffers
             and mode stay as they are.
         activation: Between the layers; None looks it up among the model's modules.
@@ -146,7 +147,7 @@ def audit(
         Schoenholz et al. 2017, https://openreview.net/forum?id=H1W1UN9gg
     """
     tolerance = check_positive(tolerance, "tolerance")
-    layers = weight_layers(model)
+    layers = weight_layers(model, transposed=True)
     if activation is None:
         activation = _activation_of(model) if len(layers) > 1 else "identity"
     activation = as_activation(activation)
@@ -163,7 +164,7 @@ def audit(
     rows = tuple(
         AuditRow(
             name,
-            math.sqrt(fan_in(layer.weight) * mean_square(layer.weight)),
+            math.sqrt(inputs_of(layer) * mean_square(layer.weight)),
             predicted[name],
             measured[name],
             _verdict(predicted[name], 1 - tolerance, 1 + tolerance),
