@@ -106,7 +106,7 @@ def as_activation(activation: ActivationLike) -> Activation:
         return Activation(
             name=type(original).__name__,
             module=lambda: copy.deepcopy(original),
-            function=lambda x: copy.deepcopy(original).to(x.dtype)(x),
+            function=lambda x: copy.deepcopy(original).to(x.dtype)(x.clone()),
         )
     if isinstance(activation, type) or not callable(activation):
         raise TypeError(

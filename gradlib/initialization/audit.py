@@ -15,7 +15,7 @@ from gradlib.initialization.growth import (
     measured_growth,
     predicted_growth,
 )
-from gradlib.initialization.weight_layers import fan_in, mean_square, weight_layers
+from gradlib.initialization.weight_layers import inputs_of, mean_square, weight_layers
 from gradlib.models.feedforward import Feedforward
 from gradlib.tables import html_table, text_table
 
@@ -125,7 +125,8 @@ def audit(
     variance 1. Norms and residual branches have no predicted total: give a batch.
 
     Args:
-        model: Any module with linear or convolutional layers.
+        model: Any module with linear or convolutional layers, ``Conv1D`` of
+            transformers among them.
         batch: Inputs to measure the same factors with, and how the signal of the
             median example fares; the model's gradients, buffers and mode stay as
             they are.
@@ -156,7 +157,7 @@ def audit(
         Schoenholz et al. 2017, https://openreview.net/forum?id=H1W1UN9gg
     """
     tolerance = check_positive(tolerance, "tolerance")
-    layers = weight_layers(model)
+    layers = weight_layers(model, transposed=True)
     if activation is None:
         activation = _activation_of(model) if len(layers) > 1 else "identity"
     activation = as_activation(activation)
@@ -175,7 +176,7 @@ def audit(
     rows = tuple(
         AuditRow(
             name,
-            math.sqrt(fan_in(layer.weight) * mean_square(layer.weight)),
+            math.sqrt(inputs_of(layer) * mean_square(layer.weight)),
             predicted[name],
             measured[name],
             _verdict(predicted[name], 1 - tolerance, 1 + tolerance),

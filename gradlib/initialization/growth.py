@@ -16,7 +16,7 @@ from gradlib.activations import ActivationLike, as_activation
 from gradlib.checks import check_generator, check_model
 from gradlib.errors import explained
 from gradlib.initialization.weight_layers import (
-    fan_in,
+    inputs_of,
     mean_square,
     observed,
     weight_layers,
@@ -59,8 +59,8 @@ def predicted_growth(
     """
     growth: dict[str, Growth] = {}
     q = 1.0
-    for name, layer in weight_layers(model).items():
-        sigma_w2 = fan_in(layer.weight) * mean_square(layer.weight)
+    for name, layer in weight_layers(model, transposed=True).items():
+        sigma_w2 = inputs_of(layer) * mean_square(layer.weight)
         sigma_b2 = 0.0 if layer.bias is None else mean_square(layer.bias)
         f = as_activation(activation if growth else "identity")
         near = 1.0 if renormalized else inside_limits(q)
@@ -160,7 +160,7 @@ def measured_growth(
             if tensor.requires_grad:
                 tensor.register_hook(keep)  # type: ignore[no-untyped-call]
 
-    with unchanged(model), torch.enable_grad(), observed(model, watch):
+    with unchanged(model), torch.enable_grad(), observed(model, watch, transposed=True):
         x = batch.detach().clone()
         sources: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         if x.is_floating_point():

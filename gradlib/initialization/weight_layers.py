@@ -17,14 +17,16 @@ def mean_square(tensor: Tensor) -> float:
 
 
 @contextmanager
-def observed(model: nn.Module, watch: Callable[[str, Tensor], None]) -> Iterator[None]:
+def observed(
+    model: nn.Module, watch: Callable[[str, Tensor], None], *, transposed: bool = False
+) -> Iterator[None]:
     """Call ``watch(name, output)`` whenever a linear or convolutional layer runs."""
 
     def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         return lambda layer, inputs, output: watch(name, output)
 
     with Hooks() as hooks:
-        for name, layer in weight_layers(model).items():
+        for name, layer in weight_layers(model, transposed=transposed).items():
             hooks.keep(layer.register_forward_hook(hook(name)))
         yield
 
@@ -40,8 +42,29 @@ def fan_in(weight: Tensor) -> int:
     return math.prod(weight.shape[1:])
 
 
-def weight_layers(model: nn.Module) -> dict[str, Layer]:
+def is_transposed(module: nn.Module) -> bool:
+    """Whether a module is a linear layer with weights (inputs, outputs).
+
+    That is ``Conv1D`` of transformers, which GPT-2 is made of.
+    """
+    weight = getattr(module, "weight", None)
+    named = type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+    return named and isinstance(weight, Tensor) and weight.ndim == 2
+
+
+def inputs_of(layer: nn.Module) -> int:
+    """Number of inputs that one output of a layer sums."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return int(weight.shape[0]) if is_transposed(layer) else fan_in(weight)
+
+
+def weight_layers(model: nn.Module, *, transposed: bool = False) -> dict[str, Layer]:
     """The linear and convolutional layers of a model by name, in its own order.
+
+    Args:
+        model: Any module.
+        transposed: Also linear layers with weights (inputs, outputs).
 
     Raises:
         TypeError: ``model`` is not a module.
@@ -52,7 +75,11 @@ def weight_layers(model: nn.Module) -> dict[str, Layer]:
         ['0']
     """
     check_model(model)
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, LAYERS)}
+    layers: dict[str, Layer] = {
+        n: m
+        for n, m in model.named_modules()
+        if isinstance(m, LAYERS) or (transposed and is_transposed(m))
+    }
     for name, layer in layers.items():
         if is_lazy(layer.weight):
             raise ValueError(

@@ -21,6 +21,7 @@ from gradlib.diagnosis.rules import (
     best_change,
     data,
     meaning,
+    normalization,
     numerics,
     objective,
     optimizer,
@@ -45,6 +46,7 @@ class Told:
         self.base = BaseRun(traces={0: UpdateTrace(nn.Identity())}, losses=[1.0])
         self.gain = gain
         self.origin = NanOrigin()
+        self.loss_after = lambda treatment: 0.1 if treatment is data.shuffled else 1.0
         self.setup = SimpleNamespace(
             step=None, batches=[], model=nn.Linear(1, 1), optimizer=None, loss_fn=None
         )
@@ -178,7 +180,8 @@ def inside(share: float) -> bool:
     spread = math.sqrt(share)
     noise = spread * torch.tensor([-1.0, 1.0] * 8)
     rest = math.sqrt(1 - share)
-    return sorted_batches([rest * (-1) ** i + noise for i in range(20)])
+    targets = [rest * (-1) ** i + noise for i in range(20)]
+    return sorted_batches(targets)
 
 
 def no_better_than_constant(distance: float, alone: float = 0.1) -> bool:
@@ -187,10 +190,10 @@ def no_better_than_constant(distance: float, alone: float = 0.1) -> bool:
     return data.nothing_to_learn(made) is not None
 
 
-def collapsed(share: float) -> bool:
+def collapsed(share: float = 1.0, size: float = 1.0) -> bool:
     first, last = (UpdateTrace(nn.Identity()) for _ in range(2))
     first.layers = {"": LayerStats(1.0, 1.0, 1.0, 1)}
-    last.layers = {"": LayerStats(1.0, 1.0, share, 1)}
+    last.layers = {"": LayerStats(size, size, share, 1)}
     base = BaseRun(traces={0: first, 1: last}, losses=[1.0, 0.5])
     made = told(base=base, curve=levels(2.0, 0.1))
     return meaning.collapsed_outputs(made) is not None
@@ -322,6 +325,30 @@ def rated(half: float) -> bool:
     return optimizer.rate_of_zero(made) is not None
 
 
+def evaluated(share: float) -> bool:
+    off = round(20 * share)
+    base = BaseRun(losses=[1.0], modes=[True] * (20 - off) + [False] * off)
+    made = told(base=base)
+    made.setup.model = nn.BatchNorm1d(2)
+    return normalization.lost_mode(made) is not None
+
+
+def resumed(start: float = 0.1, rise: float = 1.0) -> bool:
+    losses = (start, start + rise, *[start] * 38)
+    curve = LossCurve(losses, 1.0, untrained_losses=(start,) * 40)
+    made = told(curve=curve, naive=1.0, run_under=lambda *_: levels(start))
+    made.setup.optimizer = SimpleNamespace(
+        param_groups=[{"betas": (0.9, 0.999)}], state={}
+    )
+    return optimizer.lost_state(made) is not None
+
+
+def remembered(share: float) -> bool:
+    made = told()
+    made.loss_after = lambda treatment: share if treatment is data.shuffled else 1.0
+    return data._forgotten(made)
+
+
 def clipped(norms: list[float]) -> bool:
     calls: CallOrder = object.__new__(CallOrder)
     calls.at_step = norms
@@ -366,6 +393,7 @@ MEANING_BRACKETS = [
         0.6,
     ),
     Bracket("rules.meaning.COLLAPSED", lambda x: not collapsed(x), 0.035, 0.07),
+    Bracket("rules.meaning.TINY_OUTPUT", lambda x: not collapsed(size=x), 0.015, 0.03),
     Bracket("rules.meaning.EQUAL", lambda x: not parts([1, x], [9, 90]), 1.01, 1.05),
     Bracket(
         "rules.meaning.UNEQUAL",
@@ -401,6 +429,10 @@ MEANING_BRACKETS = [
     Bracket("rules.objective.DROWNED", lambda x: not drowned(x), 0.007, 0.015),
     Bracket("rules.objective.STALLED", lambda x: drowned(end=x), 0.8, 0.94),
     Bracket("rules.objective.FALLS", lambda x: not drowned(treated=x), 0.6, 0.8),
+    Bracket("rules.normalization.MOSTLY_OFF", evaluated, 0.35, 0.7),
+    Bracket("rules.optimizer.TRAINED_BEFORE", lambda x: not resumed(x), 0.4, 0.7),
+    Bracket("rules.optimizer.JUMPS", lambda x: resumed(rise=x), 0.2, 0.4),
+    Bracket("rules.data.REMEMBERED", lambda x: not remembered(x), 0.5, 0.7),
     Bracket("rules.optimizer.VANISHED_RATE", lambda x: not rated(x), 2e-3, 4.5e-3),
     Bracket(
         "rules.optimizer.ALWAYS_CLIPPED",

@@ -69,7 +69,9 @@ class Bracket:
 # and confidences: no verdict lies on either side of them.
 OTHER_NUMBERS = {
     "diagnose_log.BEHIND",
+    "examination.JUDGED_BATCHES",
     "examination.ROUNDED",
+    "rules.optimizer.FIRST_LOSSES",
     "examination.SECONDS",
     "examination.BASE_SHARE",
     "evidence.base_run.FIRST_STEPS",

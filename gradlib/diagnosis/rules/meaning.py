@@ -17,6 +17,8 @@ from gradlib.diagnosis.treatments import another_axis, batch_first, one_shape
 # outputs have become one and the same it is 0.02 and less, where they are learned 0.3
 # and more.
 COLLAPSED = 0.05
+# Size of outputs that have shrunk to nothing: normalized ones have 0.05 and more.
+TINY_OUTPUT = 0.02
 # Share of the targets at the ends of sequences that is filled with one value: without
 # padding a row ends with one or two equal values.
 PADDED = 0.2
@@ -426,7 +428,7 @@ def collapsed_outputs(examination: Examination) -> Finding | None:
     first, last = (t.layers.get("") for t in (base.first, base.last))
     if first is None or last is None or not first.spread or base.first is base.last:
         return None
-    small = last.rms < COLLAPSED * first.rms
+    small = last.rms < min(TINY_OUTPUT, COLLAPSED * first.rms)
     if not last.spread < COLLAPSED * first.spread and not small:
         return None
     return Finding(

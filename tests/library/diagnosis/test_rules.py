@@ -341,6 +341,39 @@ def free_scalar(target: float) -> Case:
     return case(model, curve(), optimizer=adam, loss=loss)
 
 
+def resumed(with_state: bool) -> Case:
+    """A linear model that Adam has trained, with or without Adam's state."""
+    torch.manual_seed(0)
+    model, true = nn.Linear(16, 1), torch.randn(16, 1)
+    batches = [(x, x @ true) for x in torch.randn(60, 64, 16)]
+    adam = torch.optim.Adam(model.parameters(), lr=0.1)
+    for x, y in 6 * batches:
+        adam.zero_grad()
+        F.mse_loss(model(x), y).backward()
+        adam.step()
+    if not with_state:
+        adam = torch.optim.Adam(model.parameters(), lr=1.0)
+    return case(model, batches, optimizer=adam)
+
+
+def left_in_evaluation(train: bool) -> Case:
+    """Calls eval() at the end of every update, and train() at the start, or not."""
+    made = case(mlp(8, 4, act1=nn.BatchNorm1d(32)), classes())
+    model, optimizer = made["model"], made["optimizer"]
+
+    def step(batch: Any) -> Tensor:
+        if train:
+            model.train()
+        loss = F.cross_entropy(model(batch[0]), batch[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        model.eval()
+        return loss
+
+    return dict(made, loss_fn=None, step=step)
+
+
 RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "broken values in the data": (nan_input, good),
     "broken weights": (nan_weight, good),
@@ -378,6 +411,8 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "softmax twice": (softmax_inside, good),
     "lonely batch norm": (single_samples, good),
     "frozen batch norm": (evaluation_mode, good),
+    "lost mode": (lambda: left_in_evaluation(False), lambda: left_in_evaluation(True)),
+    "lost state": (lambda: resumed(False), lambda: resumed(True)),
     "overflow in half precision": (half_precision, good),
     "refused samples": (
         lambda: class_out_of_range(3),

@@ -345,3 +345,42 @@ def test_bad_arguments_are_refused() -> None:
 
     with pytest.raises(TypeError, match="returns a tensor, got tuple from Pair"):
         audit(Pair(), torch.ones(2, 2))
+
+
+def test_an_activation_may_work_in_place() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 6), nn.Linear(6, 6)]
+    x = torch.randn(8, 6)
+    kept, in_place = (
+        audit(nn.Sequential(layers[0], nn.ReLU(inplace=flag), layers[1]), x)
+        for flag in (False, True)
+    )
+    assert repr(kept) == repr(in_place)
+
+
+class Conv1D(nn.Module):
+    """As in transformers: a linear layer with weights (inputs, outputs)."""
+
+    def __init__(self, nf: int, nx: int) -> None:
+        super().__init__()
+        self.nf = nf
+        self.weight = nn.Parameter(torch.randn(nx, nf) / nx**0.5)
+        self.bias = nn.Parameter(torch.zeros(nf))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight + self.bias
+
+
+def test_layers_with_transposed_weights_are_seen() -> None:
+    torch.manual_seed(0)
+    theirs = nn.Sequential(Conv1D(12, 5), nn.GELU(), Conv1D(3, 12))
+    ours = nn.Sequential(nn.Linear(5, 12), nn.GELU(), nn.Linear(12, 3))
+    for a, b in zip(theirs, ours, strict=True):
+        if isinstance(a, Conv1D):
+            b.weight.data, b.bias.data = a.weight.data.t(), a.bias.data
+    x = torch.randn(8, 5)
+    for row, same in zip(audit(theirs, x), audit(ours, x), strict=True):
+        assert row.gain == pytest.approx(same.gain)
+        assert row.predicted == pytest.approx(same.predicted)
+        assert row.measured is not None
+        assert row.measured == pytest.approx(same.measured, nan_ok=True)
