@@ -102,7 +102,7 @@ def example_growth(model: nn.Module, batch: Tensor) -> Tensor:
         rows = tensor.detach().double().reshape(len(tensor), -1)
         signals.setdefault(name, rows.square().mean(1))
 
-    with unchanged(model), observed(model, watch):
+    with unchanged(model), observed(model, watch, transposed=True):
         if batch.is_floating_point():
             watch(None, batch)
         model(batch)
