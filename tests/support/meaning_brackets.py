@@ -291,11 +291,11 @@ def walk(steps: list[float]) -> list[float]:
     return values
 
 
-def scores(largest: float) -> bool:
+def scores(largest: float, gain: float = 1.0) -> bool:
     trace = UpdateTrace(nn.Identity())
     call = SoftmaxCall("fc", (2, 3, 4), 2, largest=largest)
     trace.calls.softmaxes.append(call)
-    made = told(base=BaseRun(traces={0: trace}, losses=[1.0]))
+    made = told(base=BaseRun(traces={0: trace}, losses=[1.0]), gain=gain)
     return objective.growing_scores(made) is not None
 
 
@@ -426,6 +426,7 @@ MEANING_BRACKETS = [
     ),
     Bracket("rules.objective.FAR", lambda x: runs_away(walk([x / 40] * 40)), 0.35, 0.6),
     Bracket("rules.objective.LARGE_SCORES", scores, 15, 30),
+    Bracket("rules.objective.BEYOND_ALL", lambda x: scores(x, 0.0), 700, 1500),
     Bracket("rules.objective.DROWNED", lambda x: not drowned(x), 0.007, 0.015),
     Bracket("rules.objective.STALLED", lambda x: drowned(end=x), 0.8, 0.94),
     Bracket("rules.objective.FALLS", lambda x: not drowned(treated=x), 0.6, 0.8),

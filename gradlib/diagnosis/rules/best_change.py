@@ -91,6 +91,8 @@ def _changes(examination: Examination) -> list[tuple[str, str, str, Treatment]]:
 
 def _unexplained(examination: Examination) -> Finding | None:
     """Training that ends in NaN is broken, even where no change helps."""
+    if examination.base.failure and examination.curve.finite:
+        return None
     origin = examination.origin
     if origin.step is None or math.isfinite(examination.curve.end):
         return None

@@ -17,6 +17,8 @@ FAR = 0.5
 # Largest distance of an attention score from the mean of its row: the healthy stay
 # within 20, where a softmax is one-hot already.
 LARGE_SCORES = 20.0
+# Scores beyond it need no cure as evidence.
+BEYOND_ALL = 1000.0
 # A term of the loss drowns below this share of the largest, if it does not fall by
 # more than STALLED alone, and falls to FALLS of that once all weigh the same.
 DROWNED = 0.01
@@ -84,14 +86,15 @@ def growing_scores(examination: Examination) -> Finding | None:
     if not examination.worth_a_look and not begun > LARGE_SCORES:
         return None
     name = "scores capped at 5"
-    if not examination.improves(name, capped(5.0)):
+    improved = examination.improves(name, capped(5.0))
+    if not improved and not largest > BEYOND_ALL:
         return None
     return Finding(
         "attention_logits_grow",
         layer,
         f"The scores of the attention in {layer} reach {largest:.3g} away from the "
         "mean of their row, so that the softmax picks one key and lets no gradient "
-        f"through; with {name} the same training learns.",
+        "through." + f" With {name} the same training learns." * improved,
         {
             "largest score at the start": begun,
             "largest score": largest,

@@ -1,0 +1,125 @@
+"""The verdict: healthy for a reason, unclear in words, never healthy by default."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from score_clinic import CLINIC, examine, load
+from torch import Tensor, nn
+from trainings import Case, case, classes, curve, good, mlp, run
+
+from gradlib.diagnosis import Report
+from gradlib.diagnosis.evidence.base_run import in_a_line
+
+
+def random_tokens(lr: float) -> Report:
+    """A small language model on tokens that nobody can predict."""
+    torch.manual_seed(0)
+    ids = torch.randint(0, 64, (64, 16))
+    model = nn.Sequential(
+        nn.Embedding(64, 32), nn.Linear(32, 32), nn.GELU(), nn.Linear(32, 64)
+    )
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        logits = model(batch[:, :-1]).flatten(0, 1)
+        return F.cross_entropy(logits, batch[:, 1:].flatten())
+
+    adam = torch.optim.AdamW(model.parameters(), lr=lr)
+    return run(dict(model=model, optimizer=adam, batches=ids.split(4), loss=loss))
+
+
+@pytest.mark.parametrize("lr", [10.0, 100.0])
+def test_what_rises_on_data_that_cannot_be_learned_is_not_healthy(lr: float) -> None:
+    report = random_tokens(lr)
+    assert (report.verdict, report.cause) == ("broken", "lr_too_high")
+
+
+def test_what_cannot_be_learned_is_unclear_or_a_guess() -> None:
+    report = random_tokens(1e-3)
+    assert report.verdict != "healthy"
+    if report.findings:
+        assert report.findings[0].certainty == "possible"
+    else:
+        assert report.reasons
+        assert report.next_test
+
+
+def test_healthy_has_reasons() -> None:
+    report = run(good())
+    assert report.verdict == "healthy"
+    assert "best constant output reaches" in report.reasons[0]
+    assert "6 of 6 parameters that want a gradient move" in report.reasons[1]
+    assert "Because" in str(report)
+    assert report.to_dict()["reasons"] == list(report.reasons)
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(9, "unclear"), (40, "healthy")])
+def test_a_few_updates_say_nothing(steps: int, verdict: str) -> None:
+    report = run(dict(good(), max_steps=steps))
+    assert report.verdict == verdict
+    if verdict == "unclear":
+        assert report.cause == "unknown"
+        assert "Only 9 updates could be watched" in report.reasons[0]
+        assert "max_steps" in report.next_test
+
+
+def test_time_that_runs_out_leaves_it_open() -> None:
+    made = case(mlp(8, 4), classes(), sgd=True, lr=1e-6)
+    report = run(dict(made, seconds=1e-9))
+    assert (report.verdict, report.cause) == ("unclear", "unknown")
+    assert "seconds=1e-08" in report.next_test
+
+
+def failing(after: int) -> Case:
+    made = good()
+    count = [0]
+
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        count[0] += 1
+        if count[0] > after:
+            raise RuntimeError("the memory of the device is full")
+        return F.cross_entropy(out, y)
+
+    return dict(made, loss_fn=loss_fn)
+
+
+def test_an_error_of_the_training_is_told() -> None:
+    report = run(failing(5))
+    assert (report.verdict, report.cause) == ("broken", "unknown")
+    assert "the memory of the device is full" in report.reasons[0]
+    with pytest.raises(ValueError, match="RuntimeError at batch 0: the memory"):
+        run(failing(0))
+
+
+def remarks_of(name: str) -> str:
+    report = examine(load(CLINIC / f"{name}.py").make_fixed())
+    assert report.verdict == "healthy"
+    return " ".join(report.remarks)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cases/ok_flow_negative_loss", "The loss is negative"),
+        ("cases/ok_scaler_skips", "The scaler skipped"),
+        ("today/rewards_all_alike", "watch the reward"),
+        ("today/ok_adapters_in_bfloat16", "had no gradient at the first step only"),
+    ],
+)
+def test_what_is_odd_and_normal_is_a_remark(name: str, words: str) -> None:
+    assert words in remarks_of(name)
+
+
+def test_warnings_of_the_run_are_told() -> None:
+    made = case(mlp(4, 1), [(x, y[:, 0]) for x, y in curve()])
+    report = run(made)
+    assert report.cause == "shape_mismatch"
+    assert "Using a target size" in report.findings[0].symptom
+    assert any("Using a target size" in remark for remark in report.remarks)
+
+
+def test_a_long_error_is_told_in_a_line() -> None:
+    values = torch.randn(64, 4)
+    told = in_a_line(ValueError(f"found invalid values:\n{values}"))
+    assert "\n" not in told
+    assert "tensor" not in told
+    assert len(in_a_line("x" * 5000)) < 300
