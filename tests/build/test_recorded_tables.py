@@ -87,6 +87,7 @@ def test_every_claim_of_every_chapter_held_under_ten_seeds() -> None:
     chapters = {Path(file).stem for file in chapter_files()}
     assert set(found) == chapters
     for name, table in found.items():
-        for section, claim, held, _ in table["rows"]:
-            times, runs = map(int, held.split("/"))
-            assert times == runs >= 10, f"{name}, {section}: {claim} held {held}"
+        for cells in table["rows"]:
+            row = dict(zip(table["columns"], cells, strict=True))
+            times, runs = map(int, row["held"].split("/"))
+            assert times == runs >= 10, f"{name}, {row}"
