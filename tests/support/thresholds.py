@@ -90,6 +90,7 @@ OTHER_NUMBERS = {
     "evidence.training_log.SAMPLED",
     "rules.history.ROUNDING",
     "evidence.naive_loss.FEWEST_BATCHES",
+    "evidence.naive_loss.SPREAD",
     "evidence.naive_loss.ENOUGH_SAMPLES",
     "evidence.naive_loss.MOST_BATCHES",
     "evidence.naive_loss.NEWTON_BATCHES",

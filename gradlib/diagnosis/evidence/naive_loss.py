@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from math import gcd
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from gradlib.hooks import Hooks
 
 # Batches that the constant is fitted on: at least a few, until there are so many
 # samples, at most a hundred; the Newton step needs fewer.
-FEWEST_BATCHES = 4
+FEWEST_BATCHES = 8
+# Part of the data between two batches that are read: the golden section spreads them.
+SPREAD = 0.618
 ENOUGH_SAMPLES = 64
 MOST_BATCHES = 100
 NEWTON_BATCHES = 8
@@ -25,6 +28,7 @@ DESCENT_RATE = 0.3
 SUM_OF_ONE = 1e-3
 # Curvature below which a loss counts as straight: rounding is 1e-7, squares are 1.
 STRAIGHT = 1e-9
+SQUARED = ("MseLoss", "SmoothL1", "HuberLoss")
 KNOWN_LOSSES = ("Nll", "MseLoss", "SmoothL1", "HuberLoss", "BinaryCrossEntropy")
 
 
@@ -32,10 +36,15 @@ class Constant:
     """Replaces what a model puts out by constants, one per output feature.
 
     The constants stay in the range of the outputs they replace: probabilities stay
-    probabilities, log probabilities stay log probabilities.
+    probabilities, log probabilities stay log probabilities. Squared errors take any
+    number, and untrained outputs may lie between 0 and 1 by chance.
+
+    Args:
+        squared: The loss is a squared error or close to one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, squared: bool = False) -> None:
+        self.squared = squared
         self.values: dict[Any, Tensor] = {}
         self.calls = 0
 
@@ -51,7 +60,10 @@ class Constant:
             key = (position[0], tuple(out.shape[1:]))
             if key not in self.values:
                 self.values[key] = torch.zeros(out.shape[1:]).requires_grad_()
-            return _in_range(self.values[key], out).to(out.dtype).expand_as(out)
+            value = self.values[key]
+            if not self.squared:
+                value = _in_range(value, out)
+            return value.to(out.dtype).expand_as(out)
 
         return mapped(output, replaced)
 
@@ -81,7 +93,8 @@ def naive_loss(setup: TrainingSetup, operations: Counter[str]) -> float | None:
     known = any(name.startswith(KNOWN_LOSSES) for name in operations)
     if setup.loss is not None and not known:
         return None
-    constant = Constant()
+    squared = any(name.startswith(SQUARED) for name in operations)
+    constant = Constant(squared)
     with Hooks() as hooks:
         hooks.keep(setup.model.register_forward_hook(constant.replace))
         try:
@@ -91,9 +104,16 @@ def naive_loss(setup: TrainingSetup, operations: Counter[str]) -> float | None:
 
 
 def _some(setup: TrainingSetup) -> list[int]:
+    """Finite batches from all parts of the data, until there are enough samples."""
+    total = len(setup.batches)
+    stride = next(
+        k for k in range(round(total * SPREAD), total + 2) if gcd(k, total) < 2
+    )
     chosen: list[int] = []
     count = 0
-    for index, batch in enumerate(setup.batches):
+    for place in range(total):
+        index = place * stride % total
+        batch = setup.batches[index]
         if len(chosen) >= FEWEST_BATCHES and (
             count >= ENOUGH_SAMPLES or len(chosen) >= MOST_BATCHES
         ):
@@ -101,7 +121,7 @@ def _some(setup: TrainingSetup) -> list[int]:
         if all(bool(t.isfinite().all()) for t in tensors(batch)):
             chosen.append(index)
             count += samples(batch)
-    return chosen
+    return sorted(chosen)
 
 
 def _fitted(
