@@ -12,7 +12,7 @@ from gradlib.diagnosis.examination import SECONDS, Examination
 from gradlib.diagnosis.report import Report
 from gradlib.diagnosis.rules.table import ask_rules
 from gradlib.diagnosis.training_setup import TrainingSetup
-from gradlib.diagnosis.verdict import judge_training
+from gradlib.diagnosis.verdict import judge_lost_weights, judge_training
 from gradlib.state import uncompiled
 
 
@@ -91,8 +91,9 @@ def diagnose(
     with uncompiled():
         examination = Examination(setup, check_positive(seconds, "seconds"))
         try:
-            findings = ask_rules(examination)
-            judged = judge_training(examination, findings)
+            lost = judge_lost_weights(setup)
+            findings = [] if lost else ask_rules(examination)
+            judged = lost or judge_training(examination, findings)
         finally:
             examination.restore()
     curve = examination.curve

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gradlib.diagnosis.evidence.loss_curve import LossCurve
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.training_setup import TrainingSetup
 
 # Updates below which a falling loss may be luck.
 FEWEST_UPDATES = 10
@@ -29,6 +30,22 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     next_test: str = ""
+
+
+def judge_lost_weights(setup: TrainingSetup) -> Verdict | None:
+    """Weights that updates before this call have broken no longer tell why."""
+    broken = [n for n, p in setup.model.named_parameters() if not p.isfinite().all()]
+    if not broken or not setup.optimizer.state:
+        return None
+    reason = (
+        f"{broken[0]} holds NaN or infinity, and the optimizer has made updates: what "
+        "broke it lies before them."
+    )
+    test = (
+        "Hand in a fresh model with a new optimizer, or the last good checkpoint, and "
+        "diagnose again."
+    )
+    return Verdict("broken", (reason,), (), test)
 
 
 def judge_training(examination: Examination, findings: list[Finding]) -> Verdict:

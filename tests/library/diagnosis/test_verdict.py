@@ -7,6 +7,7 @@ from score_clinic import CLINIC, examine, load
 from torch import Tensor, nn
 from trainings import Case, case, classes, curve, good, mlp, run
 
+import gradlib
 from gradlib.diagnosis import Report
 from gradlib.diagnosis.evidence.base_run import in_a_line
 
@@ -123,3 +124,25 @@ def test_a_long_error_is_told_in_a_line() -> None:
     assert "\n" not in told
     assert "tensor" not in told
     assert len(in_a_line("x" * 5000)) < 300
+
+
+@pytest.mark.parametrize(("updates", "cause"), [(0, "init_too_large"), (3, "unknown")])
+def test_weights_that_updates_have_broken_tell_nothing(
+    updates: int, cause: str
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = torch.optim.Adam(model.parameters())
+    x = torch.randn(16, 6)
+    y = x[:, :3].argmax(dim=1)
+    for _ in range(updates):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    with torch.no_grad():
+        model[0].weight[0, 0] = torch.nan
+    report = gradlib.diagnose(model, optimizer, [(x, y)] * 9, loss_fn=F.cross_entropy)
+    assert (report.verdict, report.cause) == ("broken", cause)
+    assert ("last good checkpoint" in str(report).replace("\n              ", " ")) == (
+        updates > 0
+    )
