@@ -54,6 +54,15 @@ def test_page_is_described(name: str) -> None:
     assert (SITE / first).parent.joinpath(icon[1]).resolve().exists()
 
 
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_claims_are_marks_and_no_log(name: str) -> None:
+    cells = cells_of(ROOT / f"{name}.ipynb", "code")
+    claiming = sum("chapter.claim(" in cell.source for cell in cells)
+    html = read(name)
+    assert html.count('<details class="claims">') >= claiming > 0
+    assert ">holds: " not in html
+
+
 def test_titles_and_descriptions_differ() -> None:
     for pattern in (r"<title>(.*?)</title>", r'name="description" content="(.*?)"'):
         told = [re.search(pattern, read(name))[1] for name in PAGES]
