@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,12 @@ def test_a_growing_file_is_followed(tmp_path):
     path.write_text(SOUND)
     command = [sys.executable, "-u", "-m", "gradlib", "log", "--follow", "--every=0.05"]
     process = subprocess.Popen(
-        [*command, str(path)], stdout=subprocess.PIPE, text=True, env=environment()
+        [*command, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        # a shell has programs in the background ignore it
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert " healthy: " in process.stdout.readline()
