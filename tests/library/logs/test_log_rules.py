@@ -340,6 +340,19 @@ def test_the_norm_before_the_loss_is_named_first():
     assert diagnose_log(text).first_bad_step == 4
 
 
+def test_the_number_that_is_told_is_that_of_the_curve_that_is_named():
+    norms = [1.5, 1.6, 1.5, math.inf, NAN, NAN]
+    text = trainer([2.5] * 3 + [2.51, NAN, NAN], norms=norms)
+    symptom = diagnose_log(text).findings[0].symptom
+    assert symptom.startswith("gradient_norm is the first number"), symptom
+    assert "(inf)" in symptom
+
+
+@pytest.mark.parametrize(("first", "asked"), [(0, "another batch"), (900, "rate 0")])
+def test_no_updates_are_suspected_before_the_first(first, asked):
+    assert asked in diagnose_log(iterations([NAN] * 5, first=first)).next_test
+
+
 def test_a_part_of_the_loss_is_named():
     text = "".join(
         f"step: {k} rpn_loss: {'nan' if k > 3 else 0.5} box_loss: 0.5\n"

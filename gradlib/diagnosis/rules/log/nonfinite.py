@@ -9,6 +9,7 @@ from gradlib.diagnosis.rules.log.sign import (
     BROKEN,
     FLOAT32,
     NORMAL,
+    OTHER_BATCH,
     RATE_ZERO,
     TINY,
     UNCLEAR,
@@ -66,12 +67,14 @@ def first_nonfinite(log: TrainingLog) -> Sign | None:
             "learning rate 0.",
         )
     norm = _first_bad_norm(log, step)
-    what = norm.name if norm else first.name
-    step = norm.steps[norm.bad[0]] if norm else step
+    what, value = first.name, first.values[place]
+    if norm:
+        what, value = norm.name, norm.values[norm.bad[0]]
+        step = norm.steps[norm.bad[0]]
     lead, symptom = _lead_up(log, first, place)
     told = (
         f"{what} is the first number that is not finite, at {log.at(step)} "
-        f"({first.values[place]}). {symptom}"
+        f"({value}). {symptom}"
     )
     return Sign(
         BROKEN,
@@ -84,10 +87,14 @@ def first_nonfinite(log: TrainingLog) -> Sign | None:
             "last finite loss": _before(first, place),
             "records after it": rest - 1,
         },
-        (RATE_ZERO if lead in ("start", "climb") else FLOAT32).format(
-            where=log.at(step)
-        ),
+        _test_of_nan(log, lead, step).format(where=log.at(step)),
     )
+
+
+def _test_of_nan(log: TrainingLog, lead: str, step: int) -> str:
+    if lead == "start" and log.log.shown(step) <= 1:
+        return OTHER_BATCH
+    return RATE_ZERO if lead in ("start", "climb") else FLOAT32
 
 
 def _any_loss(log: TrainingLog) -> list[Curve]:

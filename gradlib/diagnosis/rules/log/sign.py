@@ -15,6 +15,11 @@ RATE_ZERO = (
     "means the data or the arithmetic, finite numbers mean the updates before it."
 )
 
+OTHER_BATCH = (
+    "Run {where} again in float32: finite numbers mean half precision. If not, run it "
+    "with another batch: finite numbers mean that batch, NaN the weights or the loss."
+)
+
 FLOAT32 = (
     "Run the 50 steps before {where} again from a checkpoint in float32 (or bfloat16): "
     "finite numbers mean half precision; NaN at the same batch means that batch."
