@@ -154,7 +154,7 @@ def _assurances(examination: Examination) -> Iterator[str]:
 
 def _remarks(examination: Examination) -> Iterator[str]:
     curve, base, setup = examination.curve, examination.base, examination.setup
-    if examination.says_nothing:
+    if examination.says_nothing and not base.failure:
         yield (
             "The loss stays at zero, or swings around it, by construction, as the "
             "surrogate of a policy gradient does: watch the reward instead."

@@ -58,7 +58,7 @@ class ActivationStats:
 
     Args:
         function: Name of the function.
-        layer: Module with weights that ran last before it.
+        layer: Module with weights that ran last before it, else the one that runs.
         share: Dead units (rectifiers) or values on a flat end (squashing functions).
     """
 
@@ -245,7 +245,7 @@ class UpdateTrace(TorchFunctionMode):
                 low, high = SQUASHING[name]
                 margin = FLAT * (high - low)
                 share = float(((y < low + margin) | (y > high - margin)).float().mean())
-        self.activations.append(ActivationStats(name, self._last, share))
+        self.activations.append(ActivationStats(name, self._last or self.where, share))
 
     def _look(self, name: str, args: Any, kwargs: Any, result: Any) -> None:
         with torch._C.DisableTorchFunction():
