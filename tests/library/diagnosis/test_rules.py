@@ -8,7 +8,17 @@ import torch
 import torch.nn.functional as F
 from score_clinic import CLINIC, load
 from torch import Tensor, nn
-from trainings import Case, case, classes, curve, good, good_regression, mlp, nan_input
+from trainings import (
+    Case,
+    case,
+    classes,
+    curve,
+    good,
+    good_regression,
+    mlp,
+    nan_input,
+    run,
+)
 
 from gradlib.diagnosis import RULES, Finding
 from gradlib.diagnosis.examination import Examination
@@ -472,3 +482,16 @@ def test_a_rule_speaks_where_it_must(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULE_CASES)
 def test_a_rule_is_silent_where_it_must(rule: str) -> None:
     assert ask(rule, RULE_CASES[rule][1]()) is None
+
+
+def test_a_batch_of_finite_numbers_is_not_searched_for_those_that_are_not() -> None:
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(model(x), y, ignore_index=-100)
+
+    batches = classes()
+    batches[3] = batches[3][0], torch.full_like(batches[3][1], -100)
+    finding = run(dict(good(), batches=batches, loss_fn=None, loss=loss)).findings[0]
+    assert (finding.cause, finding.evidence["batch"]) == ("bad_data", 3)
+    assert "labels" in finding.fix
+    assert "isfinite" not in finding.fix
