@@ -32,7 +32,8 @@ CAUSES: dict[str, Cause] = {
     ),
     "init_too_large": Cause(
         "some weights start far too large",
-        "Initialize the named parameter: nn.init.xavier_normal_(weight), or "
+        "Initialize the named parameter, and all that are drawn like it: "
+        "nn.init.xavier_normal_(weight), or "
         'nn.init.kaiming_normal_(weight, nonlinearity="relu") before a ReLU.',
         "initialization",
     ),
@@ -56,7 +57,8 @@ CAUSES: dict[str, Cause] = {
     ),
     "recurrent_explosion": Cause(
         "the same weights, applied at every step, blow the signal up",
-        "Use nn.GRU or nn.LSTM, shorten the sequence, or clip before each step: "
+        "Use nn.GRU or nn.LSTM, or tanh in place of ReLU in the recurrence. A shorter "
+        "sequence and clipping before each step soften it: "
         "nn.utils.clip_grad_norm_(model.parameters(), 1.0).",
         "causes",
     ),

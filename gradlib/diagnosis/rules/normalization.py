@@ -28,6 +28,7 @@ FEWEST_BLOCKS = 4
 GROWING = 30.0
 # Calls of a sigmoid or tanh: one is an output, two are the hidden layers' own problem.
 SQUASHED = 1
+RESIDUAL = "Add a norm and a skip connection to every block: x = x + norm(block(x))."
 
 
 def lonely_batch_norm(examination: Examination) -> Finding | None:
@@ -154,6 +155,7 @@ def plain_depth(examination: Examination) -> Finding | None:
             **examination.compared(cure),
         },
         0.88,
+        fix="" if cure == "normalized layers" else RESIDUAL,
     )
 
 

@@ -17,6 +17,10 @@ FEWEST_LAYERS = 3
 # First gradient over the largest: 1e-6 to 6e-5 where it vanishes. Of the healthy, a few
 # have 0.01 to 0.04 as well, so that a cure must decide.
 VANISHED = 0.05
+INITIALIZED = (
+    'nn.init.kaiming_normal_(weight, nonlinearity="relu") for every layer, also where '
+    "tanh follows."
+)
 
 
 def dead_units(examination: Examination) -> Finding | None:
@@ -83,9 +87,9 @@ def vanishing_signal(examination: Examination) -> Finding | None:
     ratio = first / last if last > 0 else math.nan
     if not ratio < VANISHED:
         return None
-    name = "He initialization"
+    name, fix = "He initialization", INITIALIZED
     if not examination.cures(name, reinitialized(2**0.5)):
-        name = "ReLU and He initialization"
+        name, fix = "ReLU and He initialization", ""
         hidden = both(reinitialized(2**0.5), rectified(_hidden_squashings(examination)))
         if not examination.cures(name, hidden):
             return None
@@ -96,6 +100,7 @@ def vanishing_signal(examination: Examination) -> Finding | None:
         f"{name} the same training learns.",
         {"first / largest gradient norm": ratio, **examination.compared(name)},
         0.87,
+        fix=fix,
     )
 
 
