@@ -32,7 +32,6 @@ LEFT_OUT = {
     "inputs_shuffled_alone": "the permutation is lost",
     "multiplier_without_end": UNFOUND,
     "siamese_without_stop_gradient": "its loss falls to 0 when ill; below",
-    "targets_one_row_off": UNFOUND,
     "warmup_post_norm": "slow (10 s), and named lr_too_high, which others are",
 }
 # No case of `cases/` is named so.
