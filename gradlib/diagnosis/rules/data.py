@@ -100,8 +100,8 @@ def impossible_samples(examination: Examination) -> Finding | None:
         f"weights; {fine} of {len(others)} other batches do not.",
         {"batch": here, "operation": origin.forward.function},
         0.96,
-        fix="Look at its lengths, masks and labels if its numbers are finite. Leave out "
-        "a sample of which nothing is kept, or whose target is longer than its input.",
+        fix="If its numbers are finite, look at its lengths, masks and labels. Leave "
+        "out a sample of which nothing is kept, or a target longer than its input.",
     )
 
 
