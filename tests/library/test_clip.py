@@ -683,7 +683,9 @@ def test_defaults_are_those_of_the_papers():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: AutoClip(50, window=8), lambda: ZClip(warmup=4)], ids=str
+    "make",
+    [lambda: AutoClip(50, window=8), lambda: ZClip(warmup=4)],
+    ids=["AutoClip", "ZClip"],
 )
 @pytest.mark.parametrize("resumed_after", [2, 12])
 def test_a_resumed_clipper_goes_on_as_if_nothing_had_been(make, resumed_after):
