@@ -81,7 +81,8 @@ CAUSES: dict[str, Cause] = {
     "bad_data": Cause(
         "some samples hold values that no model can fit",
         "Look at the named batch; drop, impute or mask what is broken there, for "
-        "example with keep = x.isfinite().all(1).",
+        "example with keep = x.isfinite().all(1). Token ids are always finite: read "
+        "the text that they stand for.",
         "field_guide",
     ),
     "missing_zero_grad": Cause(
