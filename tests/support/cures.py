@@ -456,7 +456,7 @@ def right_axis(case: Case, _finding: Finding) -> Case:
 
 def shifted_once(case: Case, finding: Finding) -> Case:
     """labels=input_ids: the model shifts them itself; rows beside their own."""
-    if "shift" in finding.evidence:
+    if "axis" in finding.evidence:
         shift, axis = finding.evidence["shift"], finding.evidence["axis"]
         return with_batches(case, lambda b: (*b[:-1], b[-1].roll(shift, axis)))
     return with_batches(case, lambda b: {**b, "labels": b["input_ids"]})
