@@ -248,6 +248,16 @@ def _scalar(loss: Tensor) -> Tensor:
 def _updates_every(every: int, updates_every: int | None) -> int:
     if updates_every is None:
         return every * math.ceil(_UPDATES_EVERY / every)
+    return check_multiple(updates_every, every)
+
+
+def check_multiple(updates_every: int, every: int) -> int:
+    """Return ``updates_every`` if it is a multiple of ``every``.
+
+    Raises:
+        TypeError: it is not a whole number.
+        ValueError: it is not a multiple.
+    """
     if check_count(updates_every, "updates_every") % every:
         raise ValueError(
             f"updates_every: expected a multiple of every={every}, got {updates_every}"

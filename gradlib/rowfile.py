@@ -32,7 +32,7 @@ class RowFile:
         >>> path = Path(tempfile.mkdtemp()) / "run.jsonl"
         >>> rows = RowFile(path, seconds=10)
         >>> rows.add(0, {"loss": 2.5})
-        >>> rows.close()
+        >>> rows.flush()
         >>> path.read_text()
         '{"step": 0, "loss": 2.5}\\n'
         >>> RowFile(path, seconds=10).next_step
@@ -75,9 +75,6 @@ class RowFile:
                 "on, and further rows are not written.",
                 stacklevel=2,
             )
-
-    def close(self) -> None:
-        self.flush()
 
 
 def _tail_of(path: Path) -> str:

@@ -2,14 +2,47 @@
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradlib.checks import check_count
+
+
+def bare_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer of torch inside a wrapper, such as that of Accelerate.
+
+    Raises:
+        TypeError: there is none.
+    """
+    if isinstance(optimizer, Optimizer) and is_set_up(optimizer):
+        return optimizer
+    for name in ("optimizer", "opt"):
+        inner = getattr(optimizer, name, None)
+        if isinstance(inner, Optimizer) and inner is not optimizer:
+            return bare_optimizer(inner)
+    raise TypeError(
+        f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}"
+    )
+
+
+def is_set_up(optimizer: Optimizer) -> bool:
+    """Whether it takes hooks: a wrapper that only looks like an optimizer does not."""
+    return hasattr(optimizer, "_optimizer_step_pre_hooks")
+
+
+def runs_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a step is given a closure, so that gradients come within it.
+
+    Args:
+        args: What a hook of the optimizer's step gets: the optimizer, and the rest.
+        kwargs: The same by name.
+    """
+    return any(map(callable, (*args[1:], *kwargs.values())))
 
 
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:

@@ -23,9 +23,9 @@ from gradlib.checks import check_count, check_model, check_positive
 from gradlib.history import History
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
-from gradlib.monitor import columns
+from gradlib.monitor import GradientProbe, check_multiple, columns
 from gradlib.rowfile import RowFile
-from gradlib.state import parameters_of
+from gradlib.state import bare_optimizer, parameters_of, runs_closure
 
 __all__ = ["Watcher", "watch"]
 
@@ -75,7 +75,8 @@ def watch(
             a copy.
         scaler: The `torch.amp.GradScaler` of the loop. Norms are then divided by its
             scale, which becomes the column ``loss_scale``; a step that it skips is a
-            row with ``skipped`` = 1.
+            row with ``skipped`` = 1. With ``every`` above 1, skipped steps between
+            recorded ones are not counted.
         file: Rows are appended to this file of JSON lines, which ``gradlib log`` and
             `History.read` read; only the last thousand or two stay in memory. Of
             several processes the first writes it.
@@ -109,12 +110,8 @@ def watch(
     """
     check_model(model)
     every = check_count(every, "every")
-    if updates_every is not None and (
-        check_count(updates_every, "updates_every") % every
-    ):
-        raise ValueError(
-            f"updates_every: expected a multiple of every={every}, got {updates_every}"
-        )
+    if updates_every is not None:
+        check_multiple(updates_every, every)
     flush_seconds = check_positive(flush_seconds, "flush_seconds", zero_ok=True)
     if first_step is not None:
         check_count(first_step, "first_step", least=0)
@@ -151,21 +148,7 @@ def _optimizers(given: Any) -> list[Optimizer]:
     items = list(given) if isinstance(given, Iterable) else [given]
     if not items:
         raise ValueError("optimizer: expected at least one, got none")
-    return [_plain_optimizer(item) for item in items]
-
-
-def _plain_optimizer(given: Any) -> Optimizer:
-    """The optimizer of torch inside the one that a framework made of it."""
-    inner = given
-    while not hasattr(inner, "_optimizer_step_pre_hooks"):
-        inner = getattr(inner, "optimizer", None)
-        if inner is None:
-            raise TypeError(
-                "optimizer: expected a torch.optim.Optimizer, or several of them, got "
-                f"{type(given).__name__}"
-            )
-    plain: Optimizer = inner
-    return plain
+    return [bare_optimizer(item) for item in items]
 
 
 def _is_first_process() -> bool:
@@ -181,7 +164,7 @@ class _Watched:
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         self.named: dict[str, Tensor] = {}
-        self.columns: Names = ()
+        self.probe = GradientProbe({})
         self.frozen: dict[str, Tensor] = {}
         self.count = 0
         self.measured: tuple[Names, DeferredNorms] | None = None
@@ -191,11 +174,7 @@ class _Watched:
 
     def measure(self) -> None:
         """Take the norms of the gradients that there are."""
-        grads = [g for p in self.named.values() if (g := p.grad) is not None]
-        names = self.columns
-        if len(grads) < len(names):
-            pairs = zip(names, self.named.values(), strict=True)
-            names = tuple(name for name, p in pairs if p.grad is not None)
+        names, grads = self.probe.find()
         self.measured = names, DeferredNorms(grads)
 
 
@@ -309,18 +288,21 @@ class Watcher:
         Where ``every`` leaves that step out, so are they.
 
         Raises:
-            RuntimeError: no step has ended, or its row was read already.
+            RuntimeError: no step has ended.
             TypeError: a value is not a number.
             ValueError: a tensor holds more or less than one number.
         """
-        numbers = {n: _number(value, n) for n, value in columns.items()}
-        if self._waiting is not None and self._waiting.step == self.step - 1:
-            self._waiting.given |= numbers
-        elif self.step == self._first_step or (self.step - 1) % self._every == 0:
+        last = self.step - 1
+        if last < self._first_step:
             raise RuntimeError(
-                "expected a step that has just ended, got none. Call log_last after "
-                "optimizer.step(), before the history is read."
+                "expected a step that has ended, got none. Call log_last after "
+                "optimizer.step()."
             )
+        numbers = {n: _number(value, n) for n, value in columns.items()}
+        if self._waiting is not None and self._waiting.step == last:
+            self._waiting.given |= numbers
+        elif last % self._every == 0:
+            self._keep(last, tuple(numbers), [float(x) for x in numbers.values()])
 
     def close(self) -> None:
         """Stop watching: remove all hooks, and write what is left."""
@@ -331,7 +313,7 @@ class Watcher:
         self._note_scale()
         self._write()
         if self._rows is not None:
-            self._rows.close()
+            self._rows.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -373,11 +355,11 @@ class Watcher:
             if p.requires_grad:
                 watched.frozen.pop(name, None)
                 watched.named[name] = p
-                watched.columns = columns("gradient_norm", watched.named)
                 hook = p.register_post_accumulate_grad_hook(measure)  # type: ignore[no-untyped-call]
                 self._hooks.keep(hook)
             else:
                 watched.frozen[name] = p
+        watched.probe = GradientProbe(watched.named)
 
     def _adopt_new(self, watched: _Watched) -> None:
         """Watch what was unfrozen or added since."""
@@ -416,8 +398,7 @@ class Watcher:
             if watched.has_stepped:
                 self._end_row()
             self._adopt_new(watched)
-            closures = (*args[1:], *kwargs.values())
-            watched.runs_closure = any(map(callable, closures))
+            watched.runs_closure = runs_closure(args, kwargs)
             if watched.runs_closure:
                 watched.measured = None
             elif self._is_due:
@@ -479,10 +460,12 @@ class Watcher:
         if self._waiting is None:
             return
         row, self._waiting = self._waiting, None
-        names, numbers = row.read()
-        self._history.extend(row.step, names, numbers)
+        self._keep(row.step, *row.read())
+
+    def _keep(self, step: int, names: Names, numbers: list[float]) -> None:
+        self._history.extend(step, names, numbers)
         if self._rows is not None:
-            self._rows.add(row.step, dict(zip(names, numbers, strict=True)))
+            self._rows.add(step, dict(zip(names, numbers, strict=True)))
             if len(self._history) >= 2 * KEPT_ROWS:
                 self._history = self._history.tail(KEPT_ROWS)
 

@@ -129,7 +129,7 @@ def _ask_layers(log: Log) -> list[Finding]:
         return []
     _, losses = history.recorded("loss")
     finite = history.diverged_at is None and math.isfinite(losses[-1])
-    curve = LossCurve(tuple(losses), finite=finite)
+    curve = LossCurve(tuple(losses), finite=finite, recorded=True)
     return [finding for rule in HISTORY_RULES if (finding := rule(history, curve))]
 
 

@@ -18,8 +18,9 @@ from gradlib.diagnosis.evidence.naive_loss import naive_loss
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
 from gradlib.diagnosis.evidence.update_trace import UpdateTrace
 from gradlib.diagnosis.saved_state import SavedState
-from gradlib.diagnosis.training_setup import TrainingSetup, as_number, is_set_up
+from gradlib.diagnosis.training_setup import TrainingSetup, as_number
 from gradlib.diagnosis.treatments import Treatment, slower
+from gradlib.state import is_set_up
 
 # Processor time for a whole examination: most of the clinic's cases need 1, the slowest
 # 4 to 9. The base run ends early after a part of it.

@@ -16,6 +16,8 @@ from gradlib.checks import check_model
 from gradlib.clip import Clip, as_clipper
 from gradlib.diagnosis.nested import copied, tensors
 from gradlib.diagnosis.saved_state import unchanged_random_state
+from gradlib.measure.sharded import is_sharded
+from gradlib.state import bare_optimizer
 
 WATCHED_STEPS = 100
 FEWEST_STEPS = 30
@@ -183,28 +185,6 @@ class TrainingSetup:
         return loss
 
 
-def bare_optimizer(optimizer: Any) -> Optimizer:
-    """The optimizer of torch inside a wrapper, such as that of Accelerate.
-
-    Raises:
-        TypeError: there is none.
-    """
-    if isinstance(optimizer, Optimizer) and is_set_up(optimizer):
-        return optimizer
-    for name in ("optimizer", "opt"):
-        inner = getattr(optimizer, name, None)
-        if isinstance(inner, Optimizer) and inner is not optimizer:
-            return bare_optimizer(inner)
-    raise TypeError(
-        f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}"
-    )
-
-
-def is_set_up(optimizer: Optimizer) -> bool:
-    """Whether it takes hooks: a wrapper that only looks like an optimizer does not."""
-    return hasattr(optimizer, "_optimizer_step_pre_hooks")
-
-
 def check_one_process(model: nn.Module) -> None:
     """Refuse a model whose processes would have to agree on every trial.
 
@@ -217,7 +197,7 @@ def check_one_process(model: nn.Module) -> None:
     ranks = distributed.get_world_size()
     kinds = {type(m).__name__ for m in model.modules()}
     wrapped = kinds & {"DistributedDataParallel", "FullyShardedDataParallel"}
-    sharded = any(type(p.data).__name__ == "DTensor" for p in model.parameters())
+    sharded = any(map(is_sharded, model.parameters()))
     if ranks > 1 and (wrapped or sharded):
         raise ValueError(
             "model: expected a model on one process, got "

@@ -20,11 +20,11 @@ from gradlib.diagnosis.evidence.function_calls import DIFFERENCES, LOSSES
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.initialization.weight_layers import fan_in
+from gradlib.measure.tensors import HALF_TYPES
 from gradlib.state import parameters_of
 
 Treatment = Callable[[TrainingSetup], TrainingSetup]
 
-LOW = (torch.float16, torch.bfloat16)
 # Scores below are those of a mask.
 MASKED = 1e3
 LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
@@ -346,9 +346,8 @@ def capped(bound: float) -> Treatment:
     def attention(
         q: Tensor, k: Tensor, v: Tensor, mask: Any = None, *rest: Any, **named: Any
     ) -> Tensor:
-        width = q.shape[-1] ** 0.5
-        size = (bound * width) ** 0.5 / width**0.5
-        q, k = (F.normalize(t, dim=-1) * size * width**0.5 for t in (q, k))
+        size = (bound * q.shape[-1] ** 0.5) ** 0.5
+        q, k = (F.normalize(t, dim=-1) * size for t in (q, k))
         mask = named.pop("attn_mask", mask)
         return F.scaled_dot_product_attention(q, k, v, mask, *rest, **named)
 
@@ -500,11 +499,11 @@ def batch_first(setup: TrainingSetup) -> TrainingSetup:
 def in_float32(setup: TrainingSetup) -> TrainingSetup:
     """Run everything in float32: no autocast, no half tensors."""
     for p in (*setup.model.parameters(), *setup.model.buffers()):
-        if p.dtype in LOW:
+        if p.dtype in HALF_TYPES:
             p.data = p.data.float()
 
     def widen(t: Tensor) -> Tensor:
-        return t.float() if t.dtype in LOW else t
+        return t.float() if t.dtype in HALF_TYPES else t
 
     def to(x: Any, *args: Any, **kwargs: Any) -> Any:
         wide = [torch.float32 if _is_low(a) else a for a in args]
@@ -521,7 +520,7 @@ def in_float32(setup: TrainingSetup) -> TrainingSetup:
 
 
 def _is_low(value: Any) -> bool:
-    return isinstance(value, torch.dtype) and value in LOW
+    return isinstance(value, torch.dtype) and value in HALF_TYPES
 
 
 @contextmanager
@@ -529,7 +528,7 @@ def _no_autocast() -> Iterator[None]:
     original = torch.autocast.__enter__
 
     def enter(self: Any) -> Any:
-        self._enabled = self._enabled and self.fast_dtype not in LOW
+        self._enabled = self._enabled and self.fast_dtype not in HALF_TYPES
         return original(self)  # type: ignore[no-untyped-call]
 
     torch.autocast.__enter__ = enter  # type: ignore[method-assign]

@@ -123,6 +123,21 @@ def test_numbers_of_the_loop_go_into_its_row():
     assert watcher.history["accuracy"] == [0.5] * 3
 
 
+def test_a_loss_that_comes_after_its_row_was_read_joins_it(tmp_path):
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    path = tmp_path / "run.jsonl"
+    with watch(model, optimizer, file=path) as watcher:
+        for k in range(2):
+            step(model, optimizer, k)
+            assert len(watcher.history) == k + 1
+            watcher.log_last(loss=2.5 - k)
+    for history in (watcher.history, History.read(path)):
+        assert history["step"] == [0, 1]
+        assert history["loss"] == [2.5, 1.5]
+        assert not any(map(math.isnan, history["gradient_norm"]))
+
+
 def test_two_optimizers_make_one_row():
     model = nn.ModuleDict({"a": nn.Linear(6, 3), "b": nn.Linear(6, 3)})
     a, b = (SGD(model[name].parameters(), lr=0.1) for name in "ab")
@@ -550,7 +565,11 @@ def test_a_wrapped_optimizer():
         (lambda m, o: watch(m, o, first_step=-1), ValueError, "first_step"),
         (lambda m, o: watch(m, o).log(loss="2"), TypeError, "loss: expected a number"),
         (lambda m, o: watch(m, o).log(loss=torch.ones(2)), ValueError, "one number"),
-        (lambda m, o: watch(m, o).log_last(loss=1), RuntimeError, "just ended"),
+        (
+            lambda m, o: watch(m, o).log_last(loss=1),
+            RuntimeError,
+            "step that has ended",
+        ),
     ],
 )
 def test_it_says_what_is_wrong(make, error, message):

@@ -18,13 +18,12 @@ from gradlib.diagnosis.evidence.update_trace import UpdateTrace
 from gradlib.diagnosis.nested import copied
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.hooks import Hooks
-from gradlib.measure.tensors import values_of
+from gradlib.measure.tensors import HALF_TYPES, values_of
 
 # Shares of the run at which an update is traced.
 LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
 # So many losses in a row that are not finite: it does not come back.
 DEAD_END = 3
-LOW = (torch.float16, torch.bfloat16)
 # Steps at which the rounding of weights is watched.
 FIRST_STEPS = 5
 # Parts of what torch says when a training breaks.
@@ -214,7 +213,7 @@ def _watch_rounding(
     setup: TrainingSetup, base: BaseRun, names: dict[str, torch.nn.Parameter]
 ) -> list[Any]:
     """Compare weights in half precision before and after the first steps."""
-    low = {n: p for n, p in names.items() if p.dtype in LOW and p.ndim > 1}
+    low = {n: p for n, p in names.items() if p.dtype in HALF_TYPES and p.ndim > 1}
     before: dict[str, Tensor] = {}
     seen: dict[str, list[float]] = {name: [] for name in low}
 

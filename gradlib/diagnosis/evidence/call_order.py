@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import values_of
-from gradlib.state import parameters_of
+from gradlib.state import parameters_of, runs_closure
 
 
 def norm_of(parameters: list[nn.Parameter]) -> float:
@@ -112,7 +112,7 @@ class CallOrder:
 
     def _before(self, _optimizer: Any, given: Any, named: Any) -> None:
         self._steps += 1
-        self.closures |= any(callable(a) for a in (*given[1:], *named.values()))
+        self.closures |= runs_closure(given, named)
         filled = [p for p in self.parameters if p.grad is not None]
         self.at_step.append(norm_of(filled))
         values = [values_of(p.grad).float() for p in filled if p.grad is not None]
