@@ -1,4 +1,4 @@
-"""A callback for the Trainer of transformers, and for those of trl that stand on it."""
+"""A callback for the Trainer of transformers."""
 
 from typing import Any
 
