@@ -4,6 +4,7 @@ from . import (
     data,
     diagnosis,
     errors,
+    guard,
     history,
     initialization,
     logs,
@@ -27,6 +28,7 @@ from .clip import (
 )
 from .diagnosis import diagnose, diagnose_history, diagnose_log
 from .errors import DivergenceError, NonFiniteGradientError
+from .guard import SpikeGuard, agree
 from .history import History
 from .initialization import audit, fixup_, initialize_, lsuv_
 from .logs import Log, read_log
@@ -54,10 +56,12 @@ __all__ = [
     "History",
     "Log",
     "NonFiniteGradientError",
+    "SpikeGuard",
     "Watcher",
     "ZClip",
     "accuracy",
     "activations",
+    "agree",
     "audit",
     "clip",
     "clip_adaptive_",
@@ -75,6 +79,7 @@ __all__ = [
     "fixup_",
     "gradient_angle",
     "gradient_norms",
+    "guard",
     "history",
     "initialization",
     "initialize_",

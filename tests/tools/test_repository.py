@@ -20,6 +20,8 @@ LEVELS = [
     {"logs"},
     {"measure"},
     {"clip", "monitor", "watcher", "regularization", "theory", "data", "models"},
+    {"training_state"},
+    {"guard", "recorder"},
     {"integrations"},
     {"initialization", "training"},
     {"sweep"},
