@@ -12,6 +12,7 @@ from . import (
     models,
     monitor,
     quadrature,
+    recorder,
     regularization,
     theory,
     training,
@@ -45,6 +46,8 @@ from .measure import (
     update_ratios,
 )
 from .monitor import GradientMonitor
+from .recorder import FlightRecorder
+from .replay import Replay, replay
 from .sweep import sweep
 from .training import accuracy, fit, lr_range_test
 from .watcher import Watcher, watch
@@ -52,10 +55,12 @@ from .watcher import Watcher, watch
 __all__ = [
     "AutoClip",
     "DivergenceError",
+    "FlightRecorder",
     "GradientMonitor",
     "History",
     "Log",
     "NonFiniteGradientError",
+    "Replay",
     "SpikeGuard",
     "Watcher",
     "ZClip",
@@ -94,7 +99,9 @@ __all__ = [
     "parameter_norms",
     "quadrature",
     "read_log",
+    "recorder",
     "regularization",
+    "replay",
     "sharpness",
     "snapshot",
     "sweep",

@@ -16,6 +16,7 @@ from stamp_repository import canonical, owner_and_name, stamp
 
 LEVELS = [
     {"errors", "checks", "hooks", "tables", "face"},
+    {"plain_values", "whole_file"},
     {"state", "history", "rowfile", "activations", "quadrature", "checkpoint"},
     {"logs"},
     {"measure"},
@@ -26,6 +27,7 @@ LEVELS = [
     {"initialization", "training"},
     {"sweep"},
     {"diagnosis"},
+    {"replay"},
     {"plotting"},
     {"figures", "chapter", "__main__"},
 ]
