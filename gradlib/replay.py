@@ -189,7 +189,7 @@ class _Run:
         self._steps: list[Entry] = content["steps"]
         self._loss = loss
         self._clip = clip
-        self._clipper = as_clipper(clip, error_if_nonfinite=False)
+        self._clipper = as_clipper(clip, nonfinite="pass")
         self._autocast = autocast
         self._state = restored(content["state"])
         self._device = self._parameters[0].device.type

@@ -178,7 +178,7 @@ class TrainingSetup:
                 "reduce the loss to one number"
             )
         (loss * self.loss_factor).backward()  # type: ignore[no-untyped-call]
-        clipper = as_clipper(self.clip, error_if_nonfinite=False)
+        clipper = as_clipper(self.clip, nonfinite="pass")
         if clipper is not None:
             clipper(list(self.model.parameters()))
         self.optimizer.step()
