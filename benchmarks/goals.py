@@ -22,6 +22,7 @@ from recording import RECORDS, record
 
 TITLES = {
     "monitor": "What watching costs",
+    "safeguards": "What a black box and a guard cost",
     "clipping": "What clipping costs",
     "sweep": "What a sweep saves",
     "logs": "What reading a log costs",
