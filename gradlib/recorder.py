@@ -47,9 +47,10 @@ class FlightRecorder:
     Hooks do it, also where the loop belongs to a framework: a batch is what the model
     is called with, a step ends with ``optimizer.step()``. Where the targets do not pass
     through the model, hand over whole batches, ``map(recorder.batch, data)``. Several
-    micro-batches in a step are kept apart. What cannot be replayed is refused: a model
-    over several processes, an optimizer that takes a closure, parameters that are not
-    the model's, a batch of something else than numbers and text.
+    micro-batches in a step are kept apart; a step that the loop leaves out, with its
+    gradients set to None, is left out here too. What cannot be replayed is refused: a
+    model over several processes, an optimizer that takes a closure, parameters that are
+    not the model's, a batch of something else than numbers and text.
 
     A copy takes the memory of the model and of what the optimizer holds (under Adam
     three times the model), in main memory, or, with ``in_memory=False``, on disk beside
@@ -251,6 +252,9 @@ class FlightRecorder:
         self._note_scale()
         if not self.is_open:
             return
+        is_used = any(entry["is_used"] for entry in self._entries)
+        if is_used and all(p.grad is None for p in self._parameters):
+            self._entries, self._norms = [], None  # that step was not made
         if not self._entries:
             self._copy_if_due()
         entry |= {

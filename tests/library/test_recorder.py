@@ -104,6 +104,8 @@ def test_a_plain_loop_replays_bit_for_bit(kind, in_memory, tmp_path):
             norms.append(norm.item())
             optimizer.step()
             schedule.step()
+            torch.rand(step % 3)  # the loop draws too, for other things
+            random.random()
     assert not recorder.is_open
     assert recorder.reason.startswith("gradient of net.0.weight is nan")
     assert [p.name for p in path.parent.iterdir()] == ["black_box.pt"]
@@ -344,6 +346,24 @@ def recorded(path, loss, steps=3):
             loss(model, pair).backward()
             optimizer.step()
         recorder.write()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_step_that_the_loop_leaves_out_is_left_out(told, tmp_path):
+    path, model = tmp_path / "box.pt", WithLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = FlightRecorder(model, optimizer, path=path)
+    for step in range(5):
+        x, y = recorder.batch(batch(step)) if told else batch(step)
+        model(x, y=y)["loss"].backward()
+        if step != 2:
+            optimizer.step()
+        optimizer.zero_grad()
+    recorder.write()
+    recorder.close()
+    loss = (lambda m, pair: m(*pair)) if told else None
+    found = replay(path, WithLoss(), loss=loss, seconds=None)
+    assert (found.step, len(found.losses), found.differs_at) == (3, 4, None)
 
 
 def test_a_replay_of_another_loss_is_told(tmp_path):
