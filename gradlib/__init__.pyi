@@ -45,6 +45,7 @@ from .measure import (
     total_norm,
     update_norms,
     update_ratios,
+    update_rms,
 )
 from .monitor import GradientMonitor
 from .sweep import sweep
@@ -106,6 +107,7 @@ __all__ = [
     "training",
     "update_norms",
     "update_ratios",
+    "update_rms",
     "watch",
     "watcher",
 ]

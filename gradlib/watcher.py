@@ -22,6 +22,11 @@ from gradlib.attention import AttentionMonitor
 from gradlib.checks import check_count, check_model, check_positive, check_type
 from gradlib.history import History
 from gradlib.hooks import Hooks
+from gradlib.measure.second_moment import (
+    check_second_moment,
+    rms_of,
+    second_moment_norms,
+)
 from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
 from gradlib.monitor import GradientProbe, check_multiple, columns
 from gradlib.rowfile import RowFile
@@ -43,6 +48,7 @@ def watch(
     *,
     every: int = 1,
     updates_every: int | None = None,
+    update_rms_every: int | None = None,
     attention: AttentionMonitor | None = None,
     scaler: GradScaler | None = None,
     file: str | PathLike[str] | None = None,
@@ -71,6 +77,10 @@ def watch(
             each so many steps, a multiple of ``every``. Such a step keeps a copy of all
             parameters while the optimizer steps. By default there are none, and never
             a copy.
+        update_rms_every: Record ``update_rms/<name>``, as `gradlib.update_rms` defines
+            it, each so many steps, a multiple of ``every``. It reads gradients as the
+            optimizer gets them, after clipping, and its second moments; a step that is
+            given a closure has none.
         attention: A new `gradlib.AttentionMonitor` of the model; its columns join the
             rows, each ``attention.every`` steps, a multiple of ``every``.
         scaler: The `torch.amp.GradScaler` of the loop. Norms are then divided by its
@@ -110,15 +120,19 @@ def watch(
     """
     check_model(model)
     every = check_count(every, "every")
+    optimizers = _optimizers(optimizer)
     if updates_every is not None:
         check_multiple(updates_every, every)
+    if update_rms_every is not None:
+        check_multiple(update_rms_every, every, "update_rms_every")
+        for one in optimizers:
+            check_second_moment(one)
     if attention is not None:
         check_type(AttentionMonitor, attention=attention)
         check_multiple(attention.every, every, "attention.every")
     flush_seconds = check_positive(flush_seconds, "flush_seconds", zero_ok=True)
     if first_step is not None:
         check_count(first_step, "first_step", least=0)
-    optimizers = _optimizers(optimizer)
     names = {id(p): plain_name(name) for name, p in model.named_parameters()}
     if not any(id(p) in names for o in optimizers for p in parameters_of(o)):
         raise ValueError(
@@ -131,7 +145,15 @@ def watch(
     if rows is not None and not _is_first_process():
         rows = None
     return Watcher(
-        names, optimizers, scaler, every, updates_every, attention, rows, first_step
+        names,
+        optimizers,
+        scaler,
+        every,
+        updates_every,
+        update_rms_every,
+        attention,
+        rows,
+        first_step,
     )
 
 
@@ -180,6 +202,7 @@ class _Row:
         self.scale = 1.0
         self.norms: list[tuple[Names, DeferredNorms]] = []
         self.updates: list[tuple[list[str], DeferredNumbers]] = []
+        self.update_rms: list[tuple[list[str], list[int], DeferredNumbers]] = []
         self.attention: tuple[Names, DeferredNumbers] | None = None
         self.is_skipped = False
 
@@ -208,6 +231,9 @@ class _Row:
             names += columns("parameter_norm", updated)
             names += columns("update_ratio", updated)
             numbers += [*wholes, *ratios_of(changes, wholes)]
+        for measured, counts, sizes_of_steps in self.update_rms:
+            names += columns("update_rms", measured)
+            numbers += rms_of(sizes_of_steps.read(), counts)
         if self.attention is not None:
             names += self.attention[0]
             numbers += self.attention[1].read()
@@ -241,6 +267,7 @@ class Watcher:
         scaler: GradScaler | None,
         every: int,
         updates_every: int | None,
+        update_rms_every: int | None,
         attention: AttentionMonitor | None,
         rows: RowFile | None,
         first_step: int,
@@ -252,6 +279,7 @@ class Watcher:
         self._scale = self._scale_now()
         self._every = every
         self._updates_every = updates_every
+        self._update_rms_every = update_rms_every
         self._attention = attention
         self._rows = rows
         self._history = History()
@@ -331,6 +359,11 @@ class Watcher:
     def _updates_are_due(self) -> bool:
         return self._updates_every is not None and self.step % self._updates_every == 0
 
+    @property
+    def _update_rms_is_due(self) -> bool:
+        every = self._update_rms_every
+        return every is not None and self.step % every == 0
+
     def _scale_now(self) -> float:
         return 1.0 if self._scaler is None else self._scaler.get_scale()
 
@@ -407,6 +440,8 @@ class Watcher:
                 if current_backward() != _NO_BACKWARD:
                     watched.measure()  # it steps inside the backward pass
                 self._take(watched)
+            if self._update_rms_is_due and not watched.runs_closure:
+                self._take_update_rms(watched)
             if self._updates_are_due:
                 named = watched.named
                 watched.copies = {n: p.detach().clone() for n, p in named.items()}
@@ -450,6 +485,11 @@ class Watcher:
         """Have the attention of the step that begins looked at, if it is due."""
         if self._attention is not None and self._attention.is_due(self.step):
             self._attention.start()
+
+    def _take_update_rms(self, watched: _Watched) -> None:
+        names = {id(p): name for name, p in watched.named.items()}
+        found, norms, sizes = second_moment_norms(watched.optimizer, names)
+        self._row.update_rms.append((found, sizes, DeferredNumbers(norms)))
 
     def _end_row(self) -> None:
         self._write()

@@ -16,6 +16,7 @@ from gradlib.measure.by_layer import (
 from gradlib.measure.curvature import jacobian_singular_values, sharpness
 from gradlib.measure.gradients import Parameters, checked_gradients, total_norm
 from gradlib.measure.nonfinite import NonFinite, first_nonfinite
+from gradlib.measure.second_moment import update_rms
 
 __all__ = [
     "NonFinite",
@@ -33,4 +34,5 @@ __all__ = [
     "total_norm",
     "update_norms",
     "update_ratios",
+    "update_rms",
 ]

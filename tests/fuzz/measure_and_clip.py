@@ -110,6 +110,16 @@ PENALIZED = Kind(
 )
 MATRICES = Kind(PENALIZED.good, (*PENALIZED.bad, [torch.ones(3)]))
 
+
+def stepped(model: nn.Module, steps: int) -> dict[str, object]:
+    """A model with gradients, and an Adam that has made steps with them."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    for _ in range(steps):
+        optimizer.step()
+    return {"model": model, "optimizer": optimizer}
+
+
+NO_ADAM = (7, None, torch.optim.SGD([torch.ones(1)], lr=0.1), nn.Linear(1, 1))
 LAYERS = (7, [], [7], "no such layer", ["no such layer"])
 
 
@@ -243,6 +253,12 @@ TABLE: dict[str, Entry] = {
         joint=st.builds(moved, NETWORK, st.sampled_from([0.0, 1e-9, 1.0, 1e30])),
         model=refused(*NO_MODEL),
         before=refused(7, None, [], {}, {"no such layer": torch.ones(2)}),
+    ),
+    "measure.update_rms": entry(
+        measure.update_rms,
+        joint=st.builds(stepped, NETWORK.filter(with_gradients), st.integers(0, 2)),
+        model=refused(*NO_MODEL, nn.Linear(2, 1)),
+        optimizer=refused(*NO_ADAM),
     ),
     "measure.gradient_angle": entry(
         measure.gradient_angle,
