@@ -16,7 +16,15 @@ from stamp_repository import canonical, owner_and_name, stamp
 
 LEVELS = [
     {"errors", "checks", "hooks", "tables", "face"},
-    {"state", "history", "rowfile", "activations", "quadrature", "checkpoint"},
+    {
+        "backward",
+        "state",
+        "history",
+        "rowfile",
+        "activations",
+        "quadrature",
+        "checkpoint",
+    },
     {"logs"},
     {"measure"},
     {"attention", "clip", "monitor", "watcher"}
