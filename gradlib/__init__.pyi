@@ -1,5 +1,6 @@
 from . import (
     activations,
+    attention,
     clip,
     data,
     diagnosis,
@@ -18,6 +19,7 @@ from . import (
     training,
     watcher,
 )
+from .attention import AttentionMonitor
 from .clip import (
     AutoClip,
     ZClip,
@@ -34,6 +36,8 @@ from .history import History
 from .initialization import audit, fixup_, initialize_, lsuv_
 from .logs import Log, read_log
 from .measure import (
+    attention_changes,
+    attention_logits,
     first_nonfinite,
     gradient_angle,
     gradient_norms,
@@ -44,6 +48,7 @@ from .measure import (
     total_norm,
     update_norms,
     update_ratios,
+    update_rms,
 )
 from .monitor import GradientMonitor
 from .recorder import FlightRecorder
@@ -53,6 +58,7 @@ from .training import accuracy, fit, lr_range_test
 from .watcher import Watcher, watch
 
 __all__ = [
+    "AttentionMonitor",
     "AutoClip",
     "DivergenceError",
     "FlightRecorder",
@@ -67,6 +73,9 @@ __all__ = [
     "accuracy",
     "activations",
     "agree",
+    "attention",
+    "attention_changes",
+    "attention_logits",
     "audit",
     "clip",
     "clip_adaptive_",
@@ -110,6 +119,7 @@ __all__ = [
     "training",
     "update_norms",
     "update_ratios",
+    "update_rms",
     "watch",
     "watcher",
 ]

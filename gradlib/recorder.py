@@ -23,11 +23,11 @@ from gradlib.state import (
     bare_optimizer,
     loss_in,
     parameters_of,
+    plain_name,
     random_state,
     runs_closure,
 )
 from gradlib.training_state import State, TrainingState
-from gradlib.watcher import plain_name
 from gradlib.whole_file import save_whole
 
 __all__ = ["FlightRecorder"]

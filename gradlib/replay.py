@@ -30,12 +30,12 @@ from gradlib.state import (
     kept_modes,
     loss_in,
     parameters_of,
+    plain_name,
     random_state,
     set_random_state,
     uncompiled,
 )
 from gradlib.training_state import TrainingState
-from gradlib.watcher import plain_name
 
 __all__ = ["Replay", "replay"]
 

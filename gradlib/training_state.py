@@ -15,8 +15,12 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from gradlib.measure.sharded import is_sharded
-from gradlib.state import parameters_of, random_state, set_random_state
-from gradlib.watcher import plain_name
+from gradlib.state import (
+    parameters_of,
+    plain_name,
+    random_state,
+    set_random_state,
+)
 
 State = dict[str, Any]
 

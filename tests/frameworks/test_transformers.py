@@ -1,4 +1,4 @@
-"""The callbacks under the real Trainer of transformers, with a tiny random model."""
+"""The callbacks under the real Trainer of transformers, and attention of its models."""
 
 import math
 
@@ -6,14 +6,22 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 from transformers import (
+    BertConfig,
+    BertModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
 
-from gradlib import replay
+from gradlib import attention_logits, replay
 from gradlib.history import History
 from gradlib.integrations.transformers import RecorderCallback, WatchCallback
 
@@ -172,3 +180,51 @@ def test_the_report_names_the_cause(tmp_path):
     with pytest.warns(UserWarning, match=f"step {DEATH}"):
         training.train()
     assert replay(path, model()).report.verdict == "broken"
+
+
+SIZES = {
+    "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2,
+    "intermediate_size": 32, "max_position_embeddings": 32,
+}  # fmt: skip
+SHARED = {**SIZES, "num_key_value_heads": 2, "head_dim": 8}
+MODELS = {
+    "GPT-2": (GPT2LMHeadModel, GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 4}),
+    "BERT": (BertModel, BertConfig, SIZES),
+    "rotary, shared keys": (LlamaForCausalLM, LlamaConfig, SHARED),
+    "normalized": (Qwen3ForCausalLM, Qwen3Config, SHARED),
+    "capped": (
+        Gemma2ForCausalLM,
+        Gemma2Config,
+        SHARED | {"attn_logit_softcapping": 1.0},
+    ),
+}
+
+WAYS = [(name, "eager") for name in MODELS]
+WAYS += [(name, "sdpa") for name in MODELS if name != "capped"]  # it has no such way
+
+
+def built(name, way):
+    make, settings, sizes = MODELS[name]
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return make(settings(vocab_size=32, attn_implementation=way, **sizes, **ends))
+
+
+@pytest.mark.parametrize(("name", "way"), WAYS)
+def test_logits_give_the_weights_that_the_model_returns(name, way):
+    draw = torch.Generator().manual_seed(0)
+    padding = torch.tensor([[1] * 9, [1] * 6 + [0] * 3, [0] * 4 + [1] * 5])
+    batch = {
+        "input_ids": torch.randint(1, 32, (3, 9), generator=draw),
+        "attention_mask": padding,
+    }
+    found = attention_logits(built(name, way), batch)
+    with torch.no_grad():
+        told = built(name, "eager").eval()(**batch, output_attentions=True).attentions
+    assert len(found) == len(told) == 2
+    for logits, weights in zip(found.values(), told, strict=True):
+        seen = (logits > -torch.inf).any(-1)
+        assert seen.any(-1).all()
+        torch.testing.assert_close(
+            logits.softmax(-1)[seen], weights[seen], rtol=1e-4, atol=1e-6
+        )

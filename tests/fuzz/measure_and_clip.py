@@ -110,7 +110,53 @@ PENALIZED = Kind(
 )
 MATRICES = Kind(PENALIZED.good, (*PENALIZED.bad, [torch.ones(3)]))
 
+
+def stepped(model: nn.Module, steps: int) -> dict[str, object]:
+    """A model with gradients, and an Adam that has made steps with them."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    for _ in range(steps):
+        optimizer.step()
+    return {"model": model, "optimizer": optimizer}
+
+
+NO_ADAM = (7, None, torch.optim.SGD([torch.ones(1)], lr=0.1), nn.Linear(1, 1))
+LAYERS = (7, [], [7], "no such layer", ["no such layer"])
+
+
+def attention(width: int, heads: int, seed: int) -> dict[str, object]:
+    """A layer of attention, and a batch for it."""
+    layer = nn.MultiheadAttention(width * heads, heads, batch_first=True)
+    x = randn([2, 3, width * heads], seed)
+    return {"model": layer, "batch": (x, x, x)}
+
+
+def logits(shape: list[int], seed: int) -> dict[str, object]:
+    """Attention logits of one layer at two moments."""
+    return {name: {"0": randn(shape, seed + k)} for k, name in enumerate(MOMENTS)}
+
+
+MOMENTS = ("before", "after")
+NO_LOGITS = (7, None, {}, {"1": torch.ones(1, 1, 1, 1)}, {"0": torch.ones(9, 9, 9, 9)})
+
 TABLE: dict[str, Entry] = {
+    "measure.attention_logits": entry(
+        measure.attention_logits,
+        joint=st.builds(attention, st.integers(1, 3), st.integers(1, 3), SMALL_SEED),
+        layers=Kind(st.none() | st.just([""]), LAYERS),
+        heads=count(1, 3).or_none(),
+        model=refused(*NO_MODEL),
+        changes=("random state",),
+    ),
+    "measure.attention_changes": entry(
+        measure.attention_changes,
+        joint=st.builds(
+            logits,
+            st.lists(st.integers(1, 3), min_size=4, max_size=4),
+            SMALL_SEED,
+        ),
+        before=refused(*NO_LOGITS, {"0": 7}),
+        after=refused(*NO_LOGITS, {"0": 7}),
+    ),
     "clip.clip_value_": entry(
         clip.clip_value_,
         parameters=PARAMETERS,
@@ -207,6 +253,12 @@ TABLE: dict[str, Entry] = {
         joint=st.builds(moved, NETWORK, st.sampled_from([0.0, 1e-9, 1.0, 1e30])),
         model=refused(*NO_MODEL),
         before=refused(7, None, [], {}, {"no such layer": torch.ones(2)}),
+    ),
+    "measure.update_rms": entry(
+        measure.update_rms,
+        joint=st.builds(stepped, NETWORK.filter(with_gradients), st.integers(0, 2)),
+        model=refused(*NO_MODEL, nn.Linear(2, 1)),
+        optimizer=refused(*NO_ADAM),
     ),
     "measure.gradient_angle": entry(
         measure.gradient_angle,

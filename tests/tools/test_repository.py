@@ -17,10 +17,19 @@ from stamp_repository import canonical, owner_and_name, stamp
 LEVELS = [
     {"errors", "checks", "hooks", "tables", "face"},
     {"plain_values", "whole_file"},
-    {"state", "history", "rowfile", "activations", "quadrature", "checkpoint"},
+    {
+        "backward",
+        "state",
+        "history",
+        "rowfile",
+        "activations",
+        "quadrature",
+        "checkpoint",
+    },
     {"logs"},
     {"measure"},
-    {"clip", "monitor", "watcher", "regularization", "theory", "data", "models"},
+    {"attention", "clip", "monitor", "watcher"}
+    | {"regularization", "theory", "data", "models"},
     {"training_state"},
     {"guard", "recorder"},
     {"integrations"},
