@@ -16,7 +16,8 @@ from gradlib.checks import check_model
 from gradlib.clip import Clip, as_clipper
 from gradlib.diagnosis.nested import copied, tensors
 from gradlib.diagnosis.saved_state import unchanged_random_state
-from gradlib.measure.sharded import is_sharded
+from gradlib.losses import loss_in
+from gradlib.measure.sharded import groups_of
 from gradlib.state import bare_optimizer
 
 WATCHED_STEPS = 100
@@ -191,19 +192,13 @@ def check_one_process(model: nn.Module) -> None:
     Raises:
         ValueError: the model is distributed over several processes.
     """
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    ranks = distributed.get_world_size()
-    kinds = {type(m).__name__ for m in model.modules()}
-    wrapped = kinds & {"DistributedDataParallel", "FullyShardedDataParallel"}
-    sharded = any(map(is_sharded, model.parameters()))
-    if ranks > 1 and (wrapped or sharded):
+    for group in groups_of(model):
+        ranks = torch.distributed.get_world_size(group)
         raise ValueError(
-            "model: expected a model on one process, got "
-            f"{', '.join(sorted(wrapped)) or 'parameters sharded (FSDP2)'} over "
-            f"{ranks} processes, which would wait for each other for ever. Start one "
-            "process, or diagnose a plain copy of the model on one rank"
+            f"model: expected a model on one process, got one that {ranks} processes "
+            "train (DistributedDataParallel, fully_shard), which would wait for each "
+            "other for ever. Start one process, or diagnose a plain copy of the model "
+            "on one rank"
         )
 
 
@@ -240,17 +235,6 @@ def _positional(model: nn.Module) -> int:
     return sum(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
     )
-
-
-def loss_in(result: Any) -> Any:
-    """The loss in what a model or a step returned: under ``loss``, or first."""
-    if isinstance(result, Tensor):
-        return result
-    if isinstance(result, Mapping) and "loss" in result:
-        return result["loss"]
-    if isinstance(result, (tuple, list)) and result:
-        return result[0]
-    return getattr(result, "loss", result)
 
 
 def as_number(loss: Any) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gradlib.checks import check_positive
 from gradlib.errors import NonFiniteGradientError
-from gradlib.measure.tensors import joint_norm, kind_of, norms_of
+from gradlib.measure.tensors import joint_norm, kinds_of, norms_of
 
 Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
@@ -171,10 +171,11 @@ def _dense(owner: Tensor, grad: Tensor) -> Tensor:
 
 
 def _refuse_nonfinite(items: list[Tensor] | list[tuple[str, Tensor]]) -> None:
-    for position, item in enumerate(items):
-        name, tensor = (
-            item if isinstance(item, tuple) else (f"parameter {position}", item)
-        )
-        kind = "" if tensor.grad is None else kind_of(tensor.grad)
+    pairs = [
+        item if isinstance(item, tuple) else (f"parameter {position}", item)
+        for position, item in enumerate(items)
+    ]
+    named = [(name, t.grad) for name, t in pairs if t.grad is not None]
+    for (name, _), kind in zip(named, kinds_of([g for _, g in named]), strict=True):
         if kind:
             raise NonFiniteGradientError(name, kind)

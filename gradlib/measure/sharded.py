@@ -1,8 +1,8 @@
-"""Tensors that are cut over processes, as ``fully_shard`` cuts them.
+"""Models that several processes train, and tensors that are cut over them.
 
-Each process holds one part of such a tensor (a ``DTensor``). A norm that leaves the
-library is that of the whole, the same in every process. It takes one sum over the
-processes, so all of them must ask for it.
+Each process holds one part of a tensor that ``fully_shard`` has cut (a ``DTensor``).
+A norm that leaves the library is that of the whole, the same in every process. It takes
+one sum over the processes, so all of them must ask for it.
 """
 
 import math
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 _PLAIN = {Tensor, nn.Parameter}
+_WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel")
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -75,3 +76,34 @@ def whole_norms(norms: list[Tensor], tensors: list[Any], order: float) -> list[T
         for place, size in zip(places, joined, strict=True):
             whole[place] = size.to(norms[place].dtype)
     return whole
+
+
+def whole_of(tensor: Any) -> Tensor:
+    """The tensor itself; of one that is cut, all of it in every process."""
+    whole: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor
+    return whole
+
+
+def groups_of(model: nn.Module) -> list[Any]:
+    """The groups of processes that train a model together; none for a plain model."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return []
+    groups: list[Any] = []
+    for module in model.modules():
+        if type(module).__name__ in _WRAPPERS:
+            groups.append(module.process_group)
+    for p in filter(is_sharded, model.parameters()):
+        mesh: Any = p.device_mesh  # type: ignore[attr-defined]
+        groups += mesh.get_all_groups()
+    return [g for g in dict.fromkeys(groups) if distributed.get_world_size(g) > 1]
+
+
+def gathered(mine: Any, group: Any) -> list[Any]:
+    """What each process of a group hands in, the same list in all of them."""
+    from torch import distributed
+
+    found = [None] * distributed.get_world_size(group)
+    distributed.all_gather_object(found, mine, group=group)
+    return found

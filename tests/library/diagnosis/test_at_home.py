@@ -243,6 +243,7 @@ class DistributedDataParallel(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+        self.process_group = "all"
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -250,13 +251,13 @@ def test_several_processes_are_refused(
     ranks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: ranks)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group: ranks)
     check_one_process(mlp(8, 4))
     wrapped = DistributedDataParallel(mlp(8, 4))
     if ranks == 1:
         check_one_process(wrapped)
         return
-    with pytest.raises(ValueError, match="expected a model on one process, got Dist"):
+    with pytest.raises(ValueError, match="got one that 2 processes train"):
         check_one_process(wrapped)
 
 
