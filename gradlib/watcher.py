@@ -7,7 +7,6 @@ whoever clips, and no line of the loop changes.
 
 import atexit
 import math
-import re
 import weakref
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -23,7 +22,7 @@ from gradlib.checks import check_count, check_model, check_positive
 from gradlib.history import History
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
-from gradlib.monitor import GradientProbe, check_multiple, columns
+from gradlib.monitor import GradientProbe, check_multiple, columns, plain_name
 from gradlib.rowfile import RowFile
 from gradlib.state import bare_optimizer, parameters_of, runs_closure
 
@@ -32,9 +31,6 @@ __all__ = ["Watcher", "watch"]
 KEPT_ROWS = 1000
 """Rows that stay in memory, at least, where a file holds all of them."""
 
-_WRAPPERS = re.compile(
-    r"^module\.|\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-)
 _NO_BACKWARD = -1
 Names = tuple[str, ...]
 current_backward = torch._C._current_graph_task_id
@@ -128,18 +124,6 @@ def watch(
     if rows is not None and not _is_first_process():
         rows = None
     return Watcher(names, optimizers, scaler, every, updates_every, rows, first_step)
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without the prefixes of wrappers.
-
-    Example:
-        >>> plain_name("module._orig_mod.layers.0.weight")
-        'layers.0.weight'
-        >>> plain_name("head.module.weight")
-        'head.module.weight'
-    """
-    return _WRAPPERS.sub("", name)
 
 
 def _optimizers(given: Any) -> list[Optimizer]:
