@@ -1,7 +1,6 @@
 """Watch the gradients, updates and activations of a model while it trains."""
 
 import math
-import re
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
@@ -29,6 +28,7 @@ from gradlib.measure.tensors import (
     ratios_of,
     values_of,
 )
+from gradlib.state import plain_name
 
 __all__ = ["GradientMonitor"]
 
@@ -36,9 +36,6 @@ Names = tuple[str, ...]
 
 _UPDATES_EVERY = 200
 _IS_SPARSE = attrgetter("is_sparse")
-_WRAPPERS = re.compile(
-    r"^module\.|\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-)
 
 
 class GradientMonitor:
@@ -354,18 +351,6 @@ def check_multiple(updates_every: int, every: int) -> int:
             f"updates_every: expected a multiple of every={every}, got {updates_every}"
         )
     return updates_every
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without the prefixes of wrappers.
-
-    Example:
-        >>> plain_name("module._orig_mod.layers.0.weight")
-        'layers.0.weight'
-        >>> plain_name("head.module.weight")
-        'head.module.weight'
-    """
-    return _WRAPPERS.sub("", name)
 
 
 def columns(quantity: str, names: Iterable[str]) -> Names:

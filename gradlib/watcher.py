@@ -22,9 +22,9 @@ from gradlib.checks import check_count, check_model, check_positive
 from gradlib.history import History
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
-from gradlib.monitor import GradientProbe, check_multiple, columns, plain_name
+from gradlib.monitor import GradientProbe, check_multiple, columns
 from gradlib.rowfile import RowFile
-from gradlib.state import bare_optimizer, parameters_of, runs_closure
+from gradlib.state import bare_optimizer, parameters_of, plain_name, runs_closure
 
 __all__ = ["Watcher", "watch"]
 
@@ -71,8 +71,8 @@ def watch(
             a copy.
         scaler: The `torch.amp.GradScaler` of the loop. Norms are then divided by its
             scale, which becomes the column ``loss_scale``; a step that it skips is a
-            row with ``skipped`` = 1. With ``every`` above 1, skipped steps between
-            recorded ones are not counted.
+            row with ``skipped`` = 1. With ``every`` above 1 that is the number of
+            skipped steps since the row before.
         file: Rows are appended to this file of JSON lines, which ``gradlib log`` and
             `History.read` read; only the last thousand or two stay in memory. Of
             several processes the first writes it.
@@ -171,7 +171,7 @@ class _Row:
         self.scale = 1.0
         self.norms: list[tuple[Names, DeferredNorms]] = []
         self.updates: list[tuple[list[str], DeferredNumbers]] = []
-        self.is_skipped = False
+        self.skipped = 0
 
     def add_norms(self, names: Names, norms: DeferredNorms) -> None:
         norms.send()
@@ -189,8 +189,8 @@ class _Row:
             norms = [norm / self.scale for norm in norms]
         if norms:
             given["gradient_norm"] = math.hypot(*norms)
-        if self.is_skipped:
-            given["skipped"] = 1.0
+        if self.skipped:
+            given["skipped"] = float(self.skipped)
         names, numbers = (*given, *names), [*given.values(), *norms]
         for updated, sizes_and_changes in self.updates:
             sizes = sizes_and_changes.read()
@@ -242,6 +242,8 @@ class Watcher:
         self._history = History()
         self._given: dict[str, Tensor | float] = {}
         self._waiting: _Row | None = None
+        self._skipped = 0
+        self._has_gradients = False
         self._last_backward = [_NO_BACKWARD]
         self._hooks = Hooks()
         self._row = _Row(first_step, {})
@@ -329,7 +331,8 @@ class Watcher:
             backward = current_backward()
             if backward != last[0]:
                 last[0] = backward
-                if (watcher := reference()) and watcher._is_due:
+                watcher = reference()
+                if watcher and (watcher._is_due or watcher._scaler is not None):
                     _at_the_end(watcher._after_others)
 
         for place, p in enumerate(parameters):
@@ -358,6 +361,9 @@ class Watcher:
     @torch.no_grad()
     def _measure(self) -> None:
         self._note_scale()
+        self._has_gradients = True
+        if not self._is_due:
+            return
         for watched in self._watched:
             if not (watched.runs_closure and watched.measured):
                 self._adopt_new(watched)
@@ -367,13 +373,14 @@ class Watcher:
         """A scale that has fallen tells that the scaler skipped the last step."""
         scale = self._scale_now()
         if scale < self._scale:
-            pending = any(watched.measured for watched in self._watched)
-            if pending:
-                for watched in self._watched:
+            if self._has_gradients:
+                for watched in self._watched if self._is_due else ():
                     self._take(watched)
                 self._end_row()
-            if self._waiting is not None:
-                self._waiting.is_skipped = True
+            if self._waiting is not None and self._waiting.step == self.step - 1:
+                self._waiting.skipped += 1
+            else:
+                self._skipped += 1
         self._scale = scale
 
     def _step_hooks(self, watched: _Watched) -> tuple[Any, Any]:
@@ -432,8 +439,10 @@ class Watcher:
         self._write()
         if self._is_due:
             self._row.given = {**self._given, **self._row.given}
+            self._row.skipped, self._skipped = self._skipped, 0
             self._waiting = self._row
         self._given = {}
+        self._has_gradients = False
         self.step += 1
         self._row = _Row(self.step, {})
         for watched in self._watched:

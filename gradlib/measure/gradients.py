@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gradlib.checks import check_positive
 from gradlib.errors import NonFiniteGradientError
+from gradlib.measure.sharded import is_sharded
 from gradlib.measure.tensors import joint_norm, kinds_of, norms_of
 
 Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
@@ -22,7 +23,7 @@ class Gradients(NamedTuple):
     tensors: list[Tensor]
     """Their gradients, as dense tensors that share memory with ``grad``."""
     norms: list[Tensor]
-    """Norm of each, or of each of its units."""
+    """Norm of each, or of each of its units; of a sharded one, of those held here."""
     total: Tensor
     """Norm of all together, a scalar tensor; 0 if there are none."""
     size: float | None
@@ -125,12 +126,14 @@ def gradients_of(
     if not grads:
         return Gradients(owners, grads, [], torch.tensor(0.0), 0.0)
     each = norms(grads, order)
-    total = joint_norm(each, order)
+    parts_only = norms is not norms_of and any(map(is_sharded, grads))
+    total = joint_norm(norms_of(grads, order) if parts_only else each, order)
     size = total.item() if error_if_nonfinite else None
     if size is not None and not math.isfinite(size):
         _refuse_nonfinite(items)
         each = norms(grads, order, torch.float64)
-        total = joint_norm(each, order)
+        exact = norms_of(grads, order, torch.float64) if parts_only else each
+        total = joint_norm(exact, order)
         size = total.item()
     return Gradients(owners, grads, each, total, size)
 

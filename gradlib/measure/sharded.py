@@ -70,12 +70,27 @@ def whole_norms(norms: list[Tensor], tensors: list[Any], order: float) -> list[T
     whole = list(norms)
     for group, places in shared.items():
         sizes = torch.stack([whole[place] for place in places]).double()
+        if largest:  # of NaN and a number, a backend may take the number
+            sizes = torch.stack([sizes.nan_to_num(nan=math.inf), sizes.isnan()])
         powers = sizes if largest else sizes**order
         distributed.all_reduce(powers, operation, group=group)
-        joined = powers if largest else powers ** (1 / order)
+        joined = powers ** (1 / order)
+        if largest:
+            joined = powers[0].masked_fill(powers[1] > 0, math.nan)
         for place, size in zip(places, joined, strict=True):
             whole[place] = size.to(norms[place].dtype)
     return whole
+
+
+def has_whole_rows(tensor: Any) -> bool:
+    """Whether each slice along the first axis lies in one process.
+
+    A vector counts as one that does: it has one norm, which `whole_norms` finds.
+    """
+    return tensor.ndim < 2 or all(
+        placement.is_replicate() or placement.is_shard(0)
+        for placement in getattr(tensor, "placements", ())
+    )
 
 
 def whole_of(tensor: Any) -> Tensor:
@@ -98,6 +113,17 @@ def groups_of(model: nn.Module) -> list[Any]:
         mesh: Any = p.device_mesh  # type: ignore[attr-defined]
         groups += mesh.get_all_groups()
     return [g for g in dict.fromkeys(groups) if distributed.get_world_size(g) > 1]
+
+
+def mean_over(groups: list[Any], number: Tensor) -> Tensor:
+    """The mean of a scalar over groups of processes, so that all decide alike."""
+    from torch import distributed
+
+    for group in groups:
+        number = number.clone()
+        distributed.all_reduce(number, group=group)
+        number = number / distributed.get_world_size(group)
+    return number
 
 
 def gathered(mine: Any, group: Any) -> list[Any]:

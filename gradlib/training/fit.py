@@ -63,7 +63,9 @@ def fit(
     diverges when its loss is not finite or above ``diverged_above``, or when a
     gradient is not finite and neither ``clip`` nor ``scaler`` deals with it. It
     stops *before* the optimizer's step: the parameters are those that gave the
-    last loss, and the gradients are still there to be looked at.
+    last loss, and the gradients are still there to be looked at. Where several
+    processes train the model (``DistributedDataParallel``, ``fully_shard``), the loss
+    is the mean of theirs, so that all stop at the same step.
 
     Args:
         model: Any module. In evaluation mode it is put in training mode, and back.

@@ -22,6 +22,7 @@ from gradlib.checks import (
 )
 from gradlib.errors import explained
 from gradlib.losses import loss_in
+from gradlib.measure.sharded import groups_of, mean_over
 from gradlib.state import parameters_of
 
 Batch = Any
@@ -197,7 +198,8 @@ def backward(
     device of the model.
 
     Returns:
-        Scalar tensor: the mean loss, neither scaled nor attached to a graph.
+        Scalar tensor: the mean loss, neither scaled nor attached to a graph; over all
+        processes that train the model.
     """
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
@@ -210,7 +212,7 @@ def backward(
         part = loss * share
         torch.autograd.backward(part if scaler is None else scaler.scale(part))
         total = total + part.detach()
-    return total
+    return mean_over(groups_of(model), total)
 
 
 def _to(batch: Any, device: torch.device) -> Any:
