@@ -13,6 +13,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 CLIP = 1e-3
 
 
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "tool(names, outcome): what is tested, for the table of the book"
+    )
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tool and the outcome of each test into the report."""
+    for item in items:
+        tool, outcome = item.get_closest_marker("tool").args
+        item.user_properties += [("tool", tool), ("outcome", outcome)]
+
+
 @pytest.fixture
 def norms(monkeypatch):
     """What torch's clipping returns: the norm before, and it clips all of them."""

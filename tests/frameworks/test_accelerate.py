@@ -25,6 +25,7 @@ def train(accelerator, model, optimizer, data):
     return watcher
 
 
+@pytest.mark.tool("watch", "six rows equal its norm before clipping")
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_six_rows_equal_accelerates_norms_before_clipping(accumulate, norms):
     torch.manual_seed(0)
@@ -39,6 +40,7 @@ def test_six_rows_equal_accelerates_norms_before_clipping(accumulate, norms):
     assert len(norms) == 6
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 @pytest.mark.parametrize(("lr", "cause"), [(0.5, "healthy"), (100.0, "lr_too_high")])
 def test_a_diagnosis_with_what_was_prepared(model, batches, lr, cause):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)

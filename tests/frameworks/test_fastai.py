@@ -37,6 +37,9 @@ def train(learn):
     return monitor
 
 
+@pytest.mark.tool(
+    "GradientMonitor", "rows equal its norm before clipping, also of accumulated steps"
+)
 @pytest.mark.parametrize("opt_func", [SGD, TORCH_SGD], ids=["its own", "torch's"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_rows_equal_the_norms_before_clipping(
@@ -55,6 +58,7 @@ def test_rows_equal_the_norms_before_clipping(
     assert len(history.recorded("loss")[0]) == len(norms)
 
 
+@pytest.mark.tool("watch, diagnose", "refuse its own optimizer")
 def test_its_own_optimizer_is_not_torchs(model, batches):
     learn = learner(model, batches, SGD)
     learn.create_opt()
@@ -66,6 +70,7 @@ def test_its_own_optimizer_is_not_torchs(model, batches):
             function(learn.model, learn.opt)
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 @pytest.mark.parametrize(("lr", "cause"), [(0.5, "healthy"), (100.0, "lr_too_high")])
 def test_a_diagnosis_with_an_optimizer_of_torch(model, batches, lr, cause):
     learn = learner(model, list(batches) * 8, TORCH_SGD)

@@ -26,13 +26,17 @@ def update_of(model, optimizer):
 def train(model, optimizer, trainer, batches):
     # example
     with watch(model, optimizer) as watcher:
-        tell = lambda engine: watcher.log_last(loss=engine.state.output)  # noqa: E731
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, tell)
+
+        @trainer.on(Events.ITERATION_COMPLETED)
+        def tell(engine):
+            watcher.log_last(loss=engine.state.output)
+
         trainer.run(batches)
     # end
     return watcher
 
 
+@pytest.mark.tool("watch", "six rows equal its norm before clipping")
 def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = Engine(update_of(model, optimizer))
@@ -43,6 +47,7 @@ def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
     assert len(history.recorded("loss")[0]) == 6
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 @pytest.mark.parametrize(("lr", "cause"), [(30.0, "healthy"), (100.0, "lr_too_high")])
 def test_a_diagnosis_of_its_update(model, batches, lr, cause):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)

@@ -48,6 +48,7 @@ def train(model, x, y):
     return monitor
 
 
+@pytest.mark.tool("GradientMonitor", "six rows equal its norm before clipping")
 def test_six_rows_equal_the_norms_before_clipping(model, samples, norms, capsys):
     x, y = samples
     history = train(model, x.numpy(), y.numpy()).history
@@ -58,6 +59,7 @@ def test_six_rows_equal_the_norms_before_clipping(model, samples, norms, capsys)
     assert len(history.layers("gradient_norm")) == 4
 
 
+@pytest.mark.tool("watch, diagnose, audit", "refuse its own optimizer and layers")
 def test_its_optimizer_is_not_torchs(model, batches):
     with pytest.raises(TypeError, match=r"expected a torch.optim.Optimizer, got .*SGD"):
         watch(model, model.optimizer)
@@ -67,6 +69,7 @@ def test_its_optimizer_is_not_torchs(model, batches):
         audit(model)
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 @pytest.mark.parametrize(("lr", "cause"), [(0.5, "healthy"), (100.0, "lr_too_high")])
 def test_a_diagnosis_with_an_optimizer_of_torch(model, batches, lr, cause):
     sgd = torch.optim.SGD(model.parameters(), lr=lr)

@@ -53,6 +53,7 @@ def fit(model, folder, **arguments):
     return callback
 
 
+@pytest.mark.tool("WatchCallback", "six rows equal its norm before clipping")
 @pytest.mark.parametrize(
     "arguments",
     [{}, {"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}],
@@ -68,6 +69,7 @@ def test_six_rows_equal_lightnings_norms_before_clipping(tmp_path, arguments):
     assert not any(p._post_accumulate_grad_hooks for p in model.parameters())
 
 
+@pytest.mark.tool("WatchCallback", "an exception ends the watching")
 def test_an_exception_ends_the_watching(tmp_path):
     class Breaks(Classifier):
         def training_step(self, batch, batch_idx):
@@ -84,6 +86,7 @@ def test_an_exception_ends_the_watching(tmp_path):
     assert len(callback.watcher.history) == 2
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 @pytest.mark.parametrize(("lr", "cause"), [(0.5, "healthy"), (100.0, "lr_too_high")])
 def test_a_diagnosis_of_its_training_step(lr, cause):
     model = Classifier()

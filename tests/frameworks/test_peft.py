@@ -37,6 +37,7 @@ def train(model, optimizer, batches):
     return watcher
 
 
+@pytest.mark.tool("watch", "six rows equal its norm before clipping")
 def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     history = train(model, optimizer, batches).history
@@ -48,6 +49,7 @@ def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
     assert all("lora_" in column for column in columns)
 
 
+@pytest.mark.tool("diagnose", "names the cause, frozen weights stay")
 def test_a_diagnosis_leaves_frozen_weights_alone(model, batches):
     optimizer = torch.optim.SGD(model.parameters(), lr=1e12)
     before = {n: p.clone() for n, p in model.named_parameters()}
@@ -58,6 +60,7 @@ def test_a_diagnosis_leaves_frozen_weights_alone(model, batches):
     assert all((p == before[n]).all() for n, p in model.named_parameters())
 
 
+@pytest.mark.tool("audit", "refuses, and asks for the activation")
 def test_an_audit_asks_for_the_activation(model):
     with pytest.raises(ValueError, match="activation: expected one kind of activation"):
         audit(model)

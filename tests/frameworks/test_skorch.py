@@ -30,6 +30,7 @@ def train(net, x, y):
     return watcher
 
 
+@pytest.mark.tool("watch", "six rows equal its norm before clipping")
 def test_six_rows_equal_the_norms_before_clipping(net, samples, norms, monkeypatch):
     noted = nn.utils.clip_grad_norm_
     monkeypatch.setattr(skorch.callbacks.regularization, "clip_grad_norm_", noted)
@@ -39,6 +40,7 @@ def test_six_rows_equal_the_norms_before_clipping(net, samples, norms, monkeypat
     assert min(norms) > 10 * CLIP
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 @pytest.mark.parametrize(("lr", "cause"), [(0.5, "healthy"), (100.0, "lr_too_high")])
 def test_a_diagnosis(net, batches, lr, cause):
     net.set_params(lr=lr).initialize()

@@ -23,6 +23,7 @@ def train(model):
     return watcher
 
 
+@pytest.mark.tool("watch", "six rows equal its norm before clipping")
 def test_six_rows_equal_the_norms_before_clipping(model, norms):
     history = train(model).history
     assert history["gradient_norm"] == pytest.approx(norms, rel=1e-5)
@@ -30,6 +31,7 @@ def test_six_rows_equal_the_norms_before_clipping(model, norms):
     assert min(norms) > 10 * CLIP
 
 
+@pytest.mark.tool("diagnose", "right, with its update as step=")
 def test_a_diagnosis_of_its_update_leaves_it_as_it_was(model):
     model.learn(total_timesteps=16)
     before = {n: p.clone() for n, p in model.policy.named_parameters()}

@@ -56,6 +56,7 @@ def train(model, optimizer, batches):
     return watcher
 
 
+@pytest.mark.tool("watch", "six rows equal its norm before clipping")
 def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     history = train(model, optimizer, batches).history
@@ -64,6 +65,7 @@ def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
     assert min(norms) > 10 * CLIP
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 @pytest.mark.parametrize(
     ("lr", "broken", "cause"),
     [(1.0, False, "healthy"), (1e5, False, "lr_too_high"), (1.0, True, "bad_data")],
@@ -76,11 +78,13 @@ def test_a_diagnosis(model, batches, lr, broken, cause):
     assert diagnose(model, optimizer, given * 8, loss=loss).cause == cause
 
 
+@pytest.mark.tool("fit, lr_range_test", "right")
 def test_other_tools_take_its_batches(model, batches):
     found = lr_range_test(model, batches, loss=loss, steps=20)
     assert len(found.losses) == 20
     assert len(fit(model, batches, loss=loss, lr=0.1)["loss"]) == 6
 
 
+@pytest.mark.tool("audit", "sees the layers of torch, not its own")
 def test_an_audit_sees_the_layers_of_torch_only(model):
     assert [row.layer for row in audit(model)] == ["head"]

@@ -61,6 +61,7 @@ def train(model, args, data):
     return trainer, callback
 
 
+@pytest.mark.tool("WatchCallback", "six rows equal its norm before clipping")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -105,6 +106,9 @@ def interrupted(folder, callback):
     return training
 
 
+@pytest.mark.tool(
+    "WatchCallback", "a training after an interrupted one is watched anew"
+)
 def test_an_interrupted_training_can_be_watched_again(tmp_path):
     callback = WatchCallback()
     training = interrupted(tmp_path, callback)
@@ -117,6 +121,7 @@ def test_an_interrupted_training_can_be_watched_again(tmp_path):
     assert not hooks(training.model)
 
 
+@pytest.mark.tool("WatchCallback", "hooks of an interrupted training go")
 def test_hooks_of_an_interrupted_training_go_with_the_callback(tmp_path):
     with WatchCallback() as callback:
         net = interrupted(tmp_path, callback).model
@@ -134,6 +139,7 @@ def own_loss(model, batch):
     return model(**batch)
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 def test_a_diagnosis_after_training(tmp_path):
     training = trainer(tmp_path, WatchCallback(), lr_scheduler_type="constant")
     training.train()
@@ -152,12 +158,14 @@ def test_a_diagnosis_after_training(tmp_path):
         )
 
 
+@pytest.mark.tool("audit", "right")
 def test_an_audit_sees_transposed_layers():
     told = audit(model(), activation="gelu")
     assert len(told) == 9, "four in each block, and the head"
     assert all(row.verdict != "unknown" for row in told)
 
 
+@pytest.mark.tool("lr_range_test", "right")
 def test_the_range_of_rates_of_a_model_that_gives_its_loss():
     batches = [{k: v[None] for k, v in Tokens()[i].items()} for i in range(8)]
     assert len(lr_range_test(model(), batches, loss=own_loss, steps=10).losses) == 10

@@ -49,6 +49,7 @@ def trainer_of(parts):
     return trainer, watcher
 
 
+@pytest.mark.tool("WatchCallback", "six rows equal its norm before clipping")
 def test_six_rows_equal_the_trainers_norms_before_clipping(parts):
     trainer, callback = trainer_of(parts)
     trainer.train()
@@ -61,6 +62,7 @@ def test_six_rows_equal_the_trainers_norms_before_clipping(parts):
     assert len(history.recorded("loss")[0]) == 6
 
 
+@pytest.mark.tool("diagnose", "names the cause")
 def test_a_diagnosis_after_training(parts):
     trainer, _ = trainer_of(parts)
     trainer.train()
