@@ -5,9 +5,9 @@
 ``oldest`` takes the lower bounds of ``pyproject.toml``, ``newest`` the newest that the
 registry serves, ``cpu`` a torch without CUDA and no torchvision. The tools that build
 and test stay at ``constraints.txt``. ``frameworks`` tests what the library does under
-the newest frameworks; it runs only when it is named. Environments and what the tests said lie in
-``_build/matrix``. Each session keeps its row in ``recorded/``, for a page of the book;
-rows of sessions that did not run stay.
+the newest frameworks; it runs only when it is named. Environments and what the tests
+said lie in ``_build/matrix``. Each session keeps its row in ``recorded/``, for a page
+of the book; rows of sessions that did not run stay.
 """
 
 import datetime
