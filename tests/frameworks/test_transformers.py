@@ -139,16 +139,16 @@ def own_loss(model, batch):
     return model(**batch)
 
 
-@pytest.mark.tool("diagnose", "names the cause")
+@pytest.mark.tool("diagnose", "tells ill from well; refuses training_step as step=")
 def test_a_diagnosis_after_training(tmp_path):
     training = trainer(tmp_path, WatchCallback(), lr_scheduler_type="constant")
     training.train()
     loader = training.get_train_dataloader()
-    for lr, causes in ((1e-3, {"healthy", "unknown"}), (10.0, {"lr_too_high"})):
+    for lr, verdicts in ((1e-3, {"healthy", "unclear"}), (10.0, {"broken"})):
         for group in training.optimizer.param_groups:
             group["lr"] = lr
         report = diagnose(training.model, training.optimizer, loader, loss=own_loss)
-        assert report.cause in causes
+        assert report.verdict in verdicts
     with pytest.raises(ValueError, match="step: expected an update that runs, got"):
         diagnose(
             training.model,
