@@ -15,7 +15,6 @@ from torch.nn.modules import module as torch_module
 from gradlib.checks import check_count, check_model, check_type
 from gradlib.history import History
 from gradlib.hooks import Handle, Hooks
-from gradlib.losses import loss_in
 from gradlib.measure.nonfinite import NonFinite
 from gradlib.measure.sharded import is_sharded, parts_of, whole_norms
 from gradlib.measure.tensors import (
@@ -28,7 +27,7 @@ from gradlib.measure.tensors import (
     ratios_of,
     values_of,
 )
-from gradlib.state import plain_name
+from gradlib.state import loss_in, plain_name
 
 __all__ = ["GradientMonitor"]
 

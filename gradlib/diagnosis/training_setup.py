@@ -16,9 +16,8 @@ from gradlib.checks import check_model
 from gradlib.clip import Clip, as_clipper
 from gradlib.diagnosis.nested import copied, tensors
 from gradlib.diagnosis.saved_state import unchanged_random_state
-from gradlib.losses import loss_in
-from gradlib.measure.sharded import groups_of
-from gradlib.state import bare_optimizer
+from gradlib.measure.sharded import check_one_process
+from gradlib.state import bare_optimizer, loss_in
 
 WATCHED_STEPS = 100
 FEWEST_STEPS = 30
@@ -184,22 +183,6 @@ class TrainingSetup:
             clipper(list(self.model.parameters()))
         self.optimizer.step()
         return loss
-
-
-def check_one_process(model: nn.Module) -> None:
-    """Refuse a model whose processes would have to agree on every trial.
-
-    Raises:
-        ValueError: the model is distributed over several processes.
-    """
-    for group in groups_of(model):
-        ranks = torch.distributed.get_world_size(group)
-        raise ValueError(
-            f"model: expected a model on one process, got one that {ranks} processes "
-            "train (DistributedDataParallel, fully_shard), which would wait for each "
-            "other for ever. Start one process, or diagnose a plain copy of the model "
-            "on one rank"
-        )
 
 
 def _collect(batches: Iterable[Any], most: int) -> tuple[list[Any], bool]:

@@ -11,10 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from gradlib.checks import check_function, check_model
 from gradlib.hooks import Hooks
-from gradlib.losses import loss_in
 from gradlib.measure.sharded import gathered, groups_of
 from gradlib.measure.tensors import KINDS, nonfinite_code
-from gradlib.state import unchanged, uncompiled, without_gradient_hooks
+from gradlib.state import loss_in, unchanged, uncompiled, without_gradient_hooks
 
 STAGES = ("parameter", "input", "forward", "loss", "backward")
 """Where NaN or infinity can be, in the order in which a step computes."""

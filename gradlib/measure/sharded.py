@@ -115,6 +115,24 @@ def groups_of(model: nn.Module) -> list[Any]:
     return [g for g in dict.fromkeys(groups) if distributed.get_world_size(g) > 1]
 
 
+def check_one_process(model: nn.Module) -> None:
+    """Refuse a model whose processes would have to agree on every trial.
+
+    Raises:
+        ValueError: the model is distributed over several processes.
+    """
+    from torch import distributed
+
+    for group in groups_of(model):
+        ranks = distributed.get_world_size(group)
+        raise ValueError(
+            f"model: expected a model on one process, got one that {ranks} processes "
+            "train (DistributedDataParallel, fully_shard), which would wait for each "
+            "other for ever. Start one process, or diagnose a plain copy of the model "
+            "on one rank"
+        )
+
+
 def mean_over(groups: list[Any], number: Tensor) -> Tensor:
     """The mean of a scalar over groups of processes, so that all decide alike."""
     from torch import distributed

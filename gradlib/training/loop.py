@@ -21,9 +21,8 @@ from gradlib.checks import (
     check_type,
 )
 from gradlib.errors import explained
-from gradlib.losses import loss_in
 from gradlib.measure.sharded import groups_of, mean_over
-from gradlib.state import parameters_of
+from gradlib.state import loss_in, parameters_of
 
 Batch = Any
 LossFunction = Callable[[Any, Any], Any]

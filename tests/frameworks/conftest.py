@@ -22,8 +22,9 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Put the tool and the outcome of each test into the report."""
     for item in items:
-        tool, outcome = item.get_closest_marker("tool").args
-        item.user_properties += [("tool", tool), ("outcome", outcome)]
+        if (marker := item.get_closest_marker("tool")) is not None:
+            tool, outcome = marker.args
+            item.user_properties += [("tool", tool), ("outcome", outcome)]
 
 
 @pytest.fixture

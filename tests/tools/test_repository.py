@@ -15,7 +15,7 @@ from book import ROOT
 from stamp_repository import canonical, owner_and_name, stamp
 
 LEVELS = [
-    {"errors", "checks", "hooks", "losses", "tables", "face"},
+    {"errors", "checks", "hooks", "tables", "face"},
     {"state", "history", "rowfile", "activations", "quadrature", "checkpoint"},
     {"logs"},
     {"measure"},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trainings import Case, case, classes, good, mlp, run
 
 from gradlib.diagnosis import diagnose
-from gradlib.diagnosis.training_setup import check_one_process
+from gradlib.measure.sharded import check_one_process
 
 
 @dataclass
