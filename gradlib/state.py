@@ -31,7 +31,8 @@ def bare_optimizer(optimizer: Any) -> Optimizer:
         if isinstance(inner, Optimizer) and inner is not optimizer:
             return bare_optimizer(inner)
     raise TypeError(
-        f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}"
+        f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}. Make one "
+        "of torch; to record norms without it, log to a GradientMonitor."
     )
 
 

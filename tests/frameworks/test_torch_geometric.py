@@ -68,7 +68,7 @@ def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
 @pytest.mark.tool("diagnose", "names the cause")
 @pytest.mark.parametrize(
     ("lr", "broken", "cause"),
-    [(1.0, False, "healthy"), (1e5, False, "lr_too_high"), (1.0, True, "bad_data")],
+    [(1.0, False, "healthy"), (100.0, False, "lr_too_high"), (1.0, True, "bad_data")],
 )
 def test_a_diagnosis(model, batches, lr, broken, cause):
     given = list(batches)
