@@ -149,12 +149,14 @@ def test_a_diagnosis_after_training(tmp_path):
             group["lr"] = lr
         report = diagnose(training.model, training.optimizer, loader, loss=own_loss)
         assert report.verdict in verdicts
+    fresh = trainer(tmp_path, WatchCallback())
+    optimizer = fresh.create_optimizer()
     with pytest.raises(ValueError, match="step: expected an update that runs, got"):
         diagnose(
-            training.model,
-            training.optimizer,
+            fresh.model,
+            optimizer,
             loader,
-            step=lambda batch: training.training_step(training.model, batch),
+            step=lambda batch: fresh.training_step(fresh.model, batch),
         )
 
 
