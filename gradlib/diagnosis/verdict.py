@@ -73,6 +73,18 @@ def judge_training(examination: Examination, findings: list[Finding]) -> Verdict
     return Verdict("healthy", tuple(_assurances(examination)), remarks)
 
 
+def judge_luck(examination: Examination, name: str) -> Verdict:
+    """Broken, though it learns in the order given: another order breaks it."""
+    ends = examination.compared(name)
+    usual, other = ends.values()
+    reason = (
+        f"In the order given the loss ends at {usual:.4g}; with the same batches {name} "
+        f"it ends at {other:.4g}. What breaks that run can break this one at any step."
+    )
+    test = "Run it again with another seed, or with the batches shuffled."
+    return Verdict("broken", (reason,), tuple(_remarks(examination)), test)
+
+
 def _ill(
     examination: Examination, curve: LossCurve, remarks: tuple[str, ...]
 ) -> Verdict:

@@ -319,8 +319,13 @@ def input_scale(examination: Examination) -> Finding | None:
 
 
 def target_scale(examination: Examination) -> Finding | None:
-    """Targets are far from mean 0 and variance 1, and scaling them cures."""
-    if not examination.worth_a_look:
+    """Targets are far from mean 0 and variance 1, and scaling them cures.
+
+    Where no gradient arrives at all, no scale can help: only the loss would shrink.
+    """
+    if not examination.worth_a_look or not examination.gets_a_gradient:
+        return None
+    if not examination.is_ill and examination.curve.still_falls:
         return None
     index, features = off_scale(examination.setup.batches, 1)
     if index is None or features is None:

@@ -5,7 +5,9 @@ from torch import nn
 CAUSE = "detached_graph"
 ALSO_OK = {"representation_collapse"}
 SOURCE = "https://github.com/showlab/Olaf-World/issues/8"
-FIX = "compute the codebook loss on the looked-up codes, before the straight-through sum"
+FIX = (
+    "compute the codebook loss on the looked-up codes, before the straight-through sum"
+)
 
 
 class Quantized(nn.Module):

@@ -12,7 +12,9 @@ class Pair(nn.Module):
     def __init__(self):
         super().__init__()
         self.generator = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 2))
-        self.critic = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1))
+        self.critic = nn.Sequential(
+            nn.Linear(2, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1)
+        )
 
 
 def _build(good):

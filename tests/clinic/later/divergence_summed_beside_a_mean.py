@@ -34,9 +34,7 @@ def _loss(good):
 def _build(good):
     torch.manual_seed(714)
     mix = torch.randn(3, 30)
-    batches = [
-        torch.randn(64, 3) @ mix + 0.1 * torch.randn(64, 30) for _ in range(100)
-    ]
+    batches = [torch.randn(64, 3) @ mix + 0.1 * torch.randn(64, 30) for _ in range(100)]
     model = Coder()
     opt = torch.optim.Adam(model.parameters(), lr=3e-3)
     return dict(model=model, loss=_loss(good), optimizer=opt, batches=batches)

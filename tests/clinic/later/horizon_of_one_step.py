@@ -28,7 +28,9 @@ def _build(good):
     for _ in range(80):
         phase, speed = 6.3 * torch.rand(64, 1), 0.3 + 0.4 * torch.rand(64, 1)
         wave = torch.sin(phase + speed * torch.arange(13.0))
-        x = torch.stack([wave[:, :-1], wave[:, :-1].diff(dim=1, prepend=wave[:, :1])], 2)
+        x = torch.stack(
+            [wave[:, :-1], wave[:, :-1].diff(dim=1, prepend=wave[:, :1])], 2
+        )
         batches.append((x, wave[:, -1]))
     model = Forecast()
     opt = torch.optim.Adam(model.parameters(), lr=1e-2)
