@@ -30,6 +30,9 @@ STILL_FALLS = 0.02
 STILL_FALLS_IN_NOISE = 1.2
 # Fall over all quarters, each lower than the one before, in units of the noise.
 STEADY_FALL = 6.0
+# Fall in the last quarter over the mean fall in one: where a constant was found it is
+# 0.1 and less, where learning goes on 0.6 and more.
+LAST_FALL = 0.3
 # A run without a naive loss that gives back this share of its fall has lost it again.
 GIVEN_BACK = 0.6
 # A loss so many times its start is a spike, and so many of them in the second half are
@@ -42,10 +45,6 @@ SPIKES = 3
 PRETRAINED_START = 0.8
 PRETRAINED_END = 0.9
 PRETRAINED_RISE = 0.25
-# A fall to a seventh of the start counts although a constant would be better still,
-# if that is near: large outputs shrink first.
-DEEP_FALL = 0.85
-DEEP_FALL_SCORE = 6.0
 # Share of the naive loss below which a constant output is beaten: a constant that is
 # still being found ends at 1.00 to 1.05.
 BEATEN = 0.97
@@ -170,9 +169,7 @@ class LossCurve:
         """The second half lies below the second quarter, and does not rise again."""
         if self.exploded or len(self.losses) < 4:
             return False
-        part = len(self.losses) // 4
-        first, second, third = (self._level(i * part, (i + 1) * part) for i in range(3))
-        last = self._level(3 * part, None)
+        first, second, third, last = self._quarters
         fall = second - (third + last) / 2
         falls_on = last < third < second < first
         if falls_on and first - last > STEADY_FALL * self.noise * self.scale:
@@ -183,6 +180,20 @@ class LossCurve:
         return steady and fall > self.scale * max(
             STILL_FALLS, STILL_FALLS_IN_NOISE * self.noise
         )
+
+    @property
+    def falls_to_the_end(self) -> bool:
+        """Still falls, and in the last quarter about as fast as before."""
+        if not self.still_falls:
+            return False
+        first, _, third, last = self._quarters
+        return third - last > LAST_FALL * (first - last) / 3
+
+    @property
+    def _quarters(self) -> tuple[float, float, float, float]:
+        part = len(self.losses) // 4
+        first, second, third = (self._level(i * part, (i + 1) * part) for i in range(3))
+        return first, second, third, self._level(3 * part, None)
 
     @property
     def rose_again(self) -> bool:
@@ -234,8 +245,6 @@ class LossCurve:
         if self.exploded or self.flat or self.erratic:
             return False
         if self.naive is None:
-            return True
-        if self.fall > DEEP_FALL and self.score < DEEP_FALL_SCORE:
             return True
         limit = BEATEN if self.still_falls else CLEARLY_BEATEN
         return self.score < limit or self.relapsed

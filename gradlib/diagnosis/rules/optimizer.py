@@ -48,6 +48,9 @@ HARDLY_MOVED = 0.01
 # them by 0.3 and more.
 TRAINED_BEFORE = 0.5
 JUMPS = 0.25
+# The same where it was trained far below the naive loss: the loss triples.
+SMALL_JUMP = 0.1
+TRIPLED = 2.0
 FIRST_LOSSES = 20
 # Share of the run that a warm-up takes, and its fewest steps.
 WARM_UP = 0.6
@@ -70,7 +73,8 @@ def rate_of_zero(examination: Examination) -> Finding | None:
         )
     half = rates[len(rates) // 2]
     ended = half < VANISHED_RATE * max(rates) and rates[0] > half
-    if ended and examination.worth_a_look:
+    unknown = examination.naive is None
+    if ended and (examination.worth_a_look or unknown):
         name = "the largest rate kept"
         if examination.improves(name, steady_rates):
             return Finding(
@@ -283,7 +287,8 @@ def lost_state(examination: Examination) -> Finding | None:
         return None
     first = [x for x in curve.losses[:FIRST_LOSSES] if math.isfinite(x)]
     rise = max(first, default=curve.start) - curve.start
-    if rise < JUMPS * naive:
+    least = min(JUMPS * naive, max(SMALL_JUMP * naive, TRIPLED * curve.start))
+    if rise < least:
         return None
     name = "a warm-up of 20 steps"
     treated = examination.run_under(name, warmed(20))
