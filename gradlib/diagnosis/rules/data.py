@@ -112,8 +112,8 @@ def one_token(examination: Examination) -> Finding | None:
     return Finding(
         "bad_data",
         "data",
-        f"{100 * share:.2f} % of all tokens are {common}, as where a tokenizer does not "
-        "know the text: a constant answer has nearly no loss.",
+        f"{100 * share:.2f} % of all tokens are {common}, as where a tokenizer does "
+        "not know the text: a constant answer has nearly no loss.",
         {"token": common, "share": share, "loss of a constant": naive},
         0.93,
         fix="Print some decoded sequences, and use the tokenizer and vocabulary that "
