@@ -106,19 +106,29 @@ def _looks_ahead(
     model: nn.Module, call: ModelCall, usual: Tensor, first: Tensor
 ) -> bool | None:
     length = usual.shape[1]
-    half = length // 2
+    answers = [
+        _depends_behind(model, call, usual, first, place)
+        for place in (length // 2, length - 1)
+    ]
+    return None if None in answers else any(answers)
+
+
+def _depends_behind(
+    model: nn.Module, call: ModelCall, usual: Tensor, first: Tensor, place: int
+) -> bool | None:
+    """Whether outputs before a place change with what stands from there on."""
 
     def change(t: Tensor) -> Tensor:
         if t is not first:
             return t
         new = t.clone()
-        new[:, half:] = t[:, half:].roll(1, 0)
+        new[:, place:] = t[:, place:].roll(1, 0)
         return new
 
     other = _output(model, call.changed(change))
     if other is None or other.shape != usual.shape:
         return None
-    moved = float((other - usual)[:, :half].abs().max())
+    moved = float((other - usual)[:, :place].abs().max())
     return moved > UNCHANGED * float(usual.abs().max())
 
 

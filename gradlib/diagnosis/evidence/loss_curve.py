@@ -45,6 +45,11 @@ SPIKES = 3
 PRETRAINED_START = 0.8
 PRETRAINED_END = 0.9
 PRETRAINED_RISE = 0.25
+# A fall to a seventh of the start that goes on counts although a constant would be as
+# good still: large outputs shrink first. Where inputs out of scale make it fall, it
+# stands at twice that.
+DEEP_FALL = 0.85
+DEEP_FALL_SCORE = 1.2
 # Share of the naive loss below which a constant output is beaten: a constant that is
 # still being found ends at 1.00 to 1.05.
 BEATEN = 0.97
@@ -245,6 +250,9 @@ class LossCurve:
         if self.exploded or self.flat or self.erratic:
             return False
         if self.naive is None:
+            return True
+        deep = self.fall > DEEP_FALL and self.score < DEEP_FALL_SCORE
+        if deep and self.still_falls:
             return True
         limit = BEATEN if self.still_falls else CLEARLY_BEATEN
         return self.score < limit or self.relapsed

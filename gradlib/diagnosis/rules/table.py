@@ -71,6 +71,7 @@ RULES: list[Rule] = [
     Rule("mixed samples", meaning.mixed_samples),
     Rule("placed samples", meaning.placed_samples),
     Rule("sorted samples", data.sorted_samples),
+    Rule("constant value", objective.constant_value),
     Rule("runaway scalar", objective.runaway_scalar),
     Rule("summed loss", optimizer.summed_loss),
     Rule("drowned term", objective.drowned_term),

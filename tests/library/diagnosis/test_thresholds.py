@@ -116,6 +116,8 @@ class Told:
         self.cured_by = cured_by
         self.treated = levels(1.0, 0.1)
         self.origin = NanOrigin()
+        self.gets_a_gradient = True
+        self.setup = SimpleNamespace(model=nn.Identity())
         self.__dict__.update(what)
 
     def cures(self, name: str, *_: Any, **__: Any) -> bool:
@@ -128,6 +130,9 @@ class Told:
 
     def compared(self, name: str) -> dict[str, float]:
         return {}
+
+    def outcome(self, name: str) -> str:
+        return ""
 
     def restore(self) -> None:
         """Nothing was changed."""
@@ -330,7 +335,12 @@ def enough_updates(count: int) -> bool:
     made.base.losses = [1.0] * count
     made.base.calls = SimpleNamespace(at_step=[1.0], lost=[])
     made.setup = SimpleNamespace(
-        step=None, more=False, scheduled=math.inf, steps=40, model=nn.Identity()
+        step=None,
+        more=False,
+        scheduled=math.inf,
+        steps=40,
+        model=nn.Identity(),
+        batches=[],
     )
     made.out_of_time = False
     return verdict.judge_training(made, []).verdict == "healthy"
@@ -561,12 +571,21 @@ BRACKETS = [
     ),
     Bracket(
         "evidence.loss_curve.DEEP_FALL",
-        lambda x: levels(30, 30 * (1 - x)).learns,
+        lambda x: levels(30, 30 * (1 - x), naive=30 * (1 - x) / 1.1).learns,
         0.82,
         0.9,
     ),
     Bracket(
-        "evidence.loss_curve.DEEP_FALL_SCORE", lambda x: levels(100, x).learns, 8, 4.5
+        "evidence.loss_curve.DEEP_FALL_SCORE",
+        lambda x: levels(100, x).learns,
+        1.4,
+        1.1,
+    ),
+    Bracket(
+        "evidence.loss_curve.CLEARLY_BEATEN",
+        lambda x: LossCurve((1.2,) * 5 + (x,) * 35, 1.0).learns,
+        0.93,
+        0.85,
     ),
     Bracket("evidence.loss_curve.BEATEN", lambda x: levels(1.2, x).learns, 0.98, 0.95),
     Bracket(
