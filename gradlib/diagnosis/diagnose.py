@@ -42,8 +42,9 @@ def diagnose(
 
     The training runs on the batches given. Rules look at the data, the layers, the
     gradients and the order of calls; where they suspect something, a short run from
-    the same start with that one thing changed must cure the training. Afterwards
-    everything is as it was.
+    the same start with that one thing changed must cure the training. What no rule
+    finds ill also runs on the batches in two other orders: a training that one of them
+    breaks learns by luck. Afterwards everything is as it was.
 
     Args:
         model: The model, in the mode in which it is trained.

@@ -66,6 +66,9 @@ class Told:
     def compared(self, name: str) -> dict[str, float]:
         return {}
 
+    def outcome(self, name: str) -> str:
+        return ""
+
     def restore(self) -> None:
         """Nothing was changed."""
 

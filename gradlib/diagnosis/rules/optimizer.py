@@ -159,7 +159,7 @@ def summed_loss(examination: Examination) -> Finding | None:
                 "sum_reduction",
                 "loss",
                 f"The loss of a whole batch is {ratio:.3g} times the loss of its half; "
-                f"with {name} the same training learns.",
+                f"with {name} {examination.outcome(name)}.",
                 {"terms of the sum": count, **examination.compared(name)},
                 0.93,
             )
@@ -373,7 +373,7 @@ def fast_steps(examination: Examination) -> Finding | None:
             return Finding(
                 "lr_too_high",
                 "global",
-                f"With {label} the same training learns.",
+                f"With {label} {examination.outcome(label)}.",
                 {"largest learning rate": rate, **examination.compared(label)},
                 0.84 if factor < 100 else 0.8,
                 conclusive=False,

@@ -96,7 +96,7 @@ def wide_weights(examination: Examination) -> Finding | None:
         "init_too_large",
         layer_of(ranked[0]),
         f"{ranked[0]} starts {wide[ranked[0]]:.3g} times wider than 1 / sqrt(fan_in); "
-        f"with {name} the same training learns.",
+        f"with {name} {examination.outcome(name)}.",
         {"gain": wide[ranked[0]], **examination.compared(name)},
         0.9,
     )
