@@ -71,6 +71,18 @@ def judge_training(examination: Examination, findings: list[Finding]) -> Verdict
             "rule says why."
         )
         return Verdict("unclear", (reason,), remarks, _data_or_model(examination))
+    worst = curve.out_of_hand
+    if worst is not None and not examination.says_nothing:
+        reason = (
+            f"At update {worst} the loss is {curve.losses[worst]:.4g}, where the "
+            f"untrained model has {curve.untrained_losses[worst]:.4g} on that batch: "
+            "something leaves its range and comes back, by luck. No rule says what."
+        )
+        test = (
+            "Run it again with another seed, and look at exp, pow and divisions of "
+            "what the network puts out."
+        )
+        return Verdict("unclear", (reason,), remarks, test)
     return Verdict("healthy", tuple(_assurances(examination)), remarks)
 
 

@@ -40,6 +40,10 @@ GIVEN_BACK = 0.6
 # healthy is at most 1.7 times the start, that of the erratic 3.6 to 200.
 SPIKE = 2.5
 SPIKES = 3
+# A loss in the second half over that of the untrained model on the same batch: outliers
+# in the data are loud for both, the healthy reach 5.5. What leaves its range for a
+# moment has 170 and more.
+OUT_OF_HAND = 30.0
 # A start below this share of the naive loss is that of a model trained before; it is
 # well if it stays below the second share, and rises by less than the third.
 PRETRAINED_START = 0.8
@@ -235,6 +239,21 @@ class LossCurve:
             return False
         limit = SPIKE * max(self.start, self.naive)
         return sum(x > limit for x in self.losses[len(self.losses) // 2 :]) >= SPIKES
+
+    @property
+    def out_of_hand(self) -> int | None:
+        """The worst update of the second half, if far worse than without training."""
+        half = len(self.losses) // 2
+        if not half or len(self.untrained_losses) < len(self.losses):
+            return None
+        usual = max(abs(self.start), TINY)
+        pairs = zip(self.losses, self.untrained_losses, strict=False)
+        shares = [
+            loss / max(abs(before), usual) if math.isfinite(loss + before) else 0.0
+            for loss, before in pairs
+        ]
+        worst = max(range(half, len(self.losses)), key=lambda step: shares[step])
+        return worst if shares[worst] > OUT_OF_HAND else None
 
     @property
     def learns(self) -> bool:

@@ -82,6 +82,11 @@ def best_window(count: int) -> bool:
 # Examinations: rules see what they would see in a training.
 
 
+def jumping(height: float) -> bool:
+    losses = (1.0,) * 30 + (height,) + (1.0,) * 9
+    return LossCurve(losses, None, True, (1.0,) * 40).out_of_hand == 30
+
+
 def trial(base: LossCurve, treated: LossCurve) -> Examination:
     """An examination that has run, and tried one treatment."""
     made: Examination = object.__new__(Examination)
@@ -552,6 +557,7 @@ BRACKETS = [
         0.023,
         0.27,
     ),
+    Bracket("evidence.loss_curve.OUT_OF_HAND", jumping, 20, 45),
     Bracket("evidence.loss_curve.SPIKE", lambda x: spiking(x, 4).erratic, 1.7, 3.6),
     Bracket("evidence.loss_curve.SPIKES", lambda n: spiking(100, int(n)).erratic, 2, 3),
     Bracket(

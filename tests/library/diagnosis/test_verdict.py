@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from score_clinic import CLINIC, examine, load
 from torch import Tensor, nn
-from trainings import Case, case, classes, curve, good, mlp, run
+from trainings import Case, case, classes, curve, good, good_regression, mlp, run
 
 import gradlib
 from gradlib.diagnosis import Report
@@ -138,6 +138,21 @@ def test_what_learns_by_the_luck_of_an_order_is_broken() -> None:
 @pytest.mark.parametrize(("end", "learns"), [(1.05, False), (0.93, False), (0.8, True)])
 def test_learning_is_clearly_below_a_constant(end: float, learns: bool) -> None:
     assert LossCurve((1.3,) * 5 + (end,) * 35, 1.0).learns is learns
+
+
+def test_a_jump_far_above_the_untrained_model_is_unclear() -> None:
+    made = good_regression()
+    count = [0]
+
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        count[0] += out.requires_grad
+        loud = 1e5 if count[0] == 30 and out.requires_grad else 1.0
+        return loud * F.mse_loss(out, y)
+
+    report = run(dict(made, loss_fn=loss_fn, clip=1.0))
+    assert (report.verdict, report.cause) == ("unclear", "unknown")
+    assert "At update 29 the loss is" in report.reasons[0]
+    assert "another seed" in report.next_test
 
 
 def test_a_trial_tells_learning_from_staying_finite() -> None:
