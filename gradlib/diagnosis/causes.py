@@ -111,7 +111,7 @@ CAUSES: dict[str, Cause] = {
     "sum_reduction": Cause(
         "the loss is a sum over the batch, so its gradient grows with the batch",
         'Use reduction="mean", or divide the learning rate by the batch size.',
-        "schedulers#a-map-of-learning-rate-and-batch-size",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "deep_no_skip_or_norm": Cause(
         "many layers in a row have neither normalization nor skip connections",
@@ -190,7 +190,7 @@ CAUSES: dict[str, Cause] = {
         "updates are smaller than the rounding of the weights",
         "Keep weights in float32 and compute in torch.autocast(device, "
         "dtype=torch.bfloat16).",
-        "causes#precision",
+        "field_guide#a-flat-line",
     ),
     "attention_logits_grow": Cause(
         "attention scores grow until the softmax is one-hot",
@@ -202,59 +202,59 @@ CAUSES: dict[str, Cause] = {
         "a free scalar runs away, since its objective cannot be reached",
         "Bound it: log_alpha.clamp(-5, 2).exp(); set a target that can be reached "
         "(entropy below log(actions)).",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#by-what-you-train",
     ),
     "loss_terms_unbalanced": Cause(
         "one term of the loss outweighs the others",
         "Weigh the terms so that their gradients have one size: loss = a / a.detach() "
         "+ b / b.detach(), or fixed weights.",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "shape_mismatch": Cause(
         "output and target have different shapes, so each is compared with every other",
         "Give both one shape: loss_fn(model(x).squeeze(-1), y), or y.unsqueeze(-1).",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "wrong_axis": Cause(
         "an operation runs over the wrong axis",
         "Print the shapes of one batch and name the axis: batch_first=True for "
         "(batch, time, feature), softmax(dim=...) over what competes.",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "labels_misaligned": Cause(
         "targets do not belong to the inputs they are paired with",
         "Print some pairs; shuffle inputs and targets by one permutation, and shift "
         "next-token labels exactly once.",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "target_leak": Cause(
         "the answer is visible in the input",
         "Hide it: a causal mask, logits[:, :-1] against tokens[:, 1:], no column "
         "that is computed from the target.",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "padding_in_loss": Cause(
         "the loss counts the fill values at the ends of sequences",
         "F.cross_entropy(logits, targets, ignore_index=pad), or multiply the loss by "
         "the mask and divide by mask.sum().",
-        "field_guide#by-what-you-train",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "unshuffled_data": Cause(
         "the samples come sorted, so neighboring batches ask for different answers",
         "DataLoader(data, batch_size, shuffle=True).",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#a-slow-rise-or-a-loss-that-never-settles",
     ),
     "mean_of_means": Cause(
         "means over parts of different size are averaged as if the parts were equal",
         'Sum the losses of all parts, reduction="sum", and divide by the number of '
         "targets in all of them.",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "representation_collapse": Cause(
         "all inputs get the same output, which satisfies the loss",
         "Stop the gradient on one side (target.detach()), keep a predictor or negative "
         "pairs, or add a loss on the variance over the batch.",
-        "field_guide#let-the-library-ask-the-questions",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "resume_state_lost": Cause(
         "a run went on from a checkpoint without all of its state",
@@ -266,25 +266,25 @@ CAUSES: dict[str, Cause] = {
         "all answers of a group get the same reward, so nothing is learned from them",
         "Use prompts that are solved sometimes (neither never nor always), more "
         "answers a prompt, or a reward with more levels.",
-        "field_guide#a-loss-of-exactly-zero",
+        "field_guide#by-what-you-train",
     ),
     "labels_masked": Cause(
         "no label takes part in the loss",
         "Print the labels of one batch: some must differ from -100. Look at the chat "
         "template, the truncation length and the loss mask.",
-        "field_guide#a-loss-of-exactly-zero",
+        "field_guide#nan-or-inf-at-step-0",
     ),
     "hardware_half_precision_bug": Cause(
         "the graphics card computes wrong numbers in half precision",
         "Switch automatic mixed precision off (amp=False), as on cards of the GTX 16 "
         "series, or use another card.",
-        "field_guide#nan-out-of-nothing",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "software_version_bug": Cause(
         "a version of a library loses or spoils the gradient",
         "Install the versions that the authors of the script name, then the latest "
         "ones, and compare the first ten steps.",
-        "field_guide#nan-out-of-nothing",
+        "field_guide#it-learns-but-not-what-it-should",
     ),
     "healthy": Cause(
         "nothing is broken",
