@@ -1,4 +1,4 @@
-"""Sizes and directions of gradients, parameters and updates; NaN; curvature.
+"""Sizes and directions of gradients, parameters and updates; NaN; curvature; lags.
 
 Norms by layer read the device once, however many layers there are; a second time
 where a norm does not fit float32 and is taken again in float64.

@@ -52,7 +52,9 @@ class SideBySide(nn.Module):
             check_type(Recurrent, models=model)
             _check_plain(model)
         self.kind = given[0].rnn.mode
-        shapes = {(m.rnn.mode, *(tuple(p.shape) for p in m.parameters())) for m in given}
+        shapes = {
+            (m.rnn.mode, *(tuple(p.shape) for p in m.parameters())) for m in given
+        }
         if len(shapes) > 1:
             raise ValueError(
                 f"models: expected one kind and shape, got {len(shapes)} different ones"
