@@ -367,7 +367,7 @@ def test_the_gradient_by_lag_follows_the_lyapunov_exponent(
     assert abs(float(np.mean(gaps))) < 0.05
 
 
-# 30 seeds in ten draws of data: both gates at most 0.8, a forget bias of 1 at least 2.0;
+# Ten draws of three seeds: both gates at most 0.8, a forget bias of 1 at least 2.0;
 # guessing has log 8 = 2.08.
 def test_both_gates_bridge_a_lag_that_a_forget_bias_of_1_does_not() -> None:
     lag, width = 60, 24

@@ -1,4 +1,4 @@
-"""Formulas: activations, mean-field theory, recurrence, stability, precision, spectra."""
+"""Formulas: activations, mean-field theory, recurrence, stability, spectra."""
 
 import torch
 from hypothesis import strategies as st
