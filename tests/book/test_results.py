@@ -338,7 +338,7 @@ def test_clipping_bounds_heavy_tails(seed: int) -> None:
     assert gaussian == pytest.approx(10 * noise_floor(0.02, 1.0), rel=0.1)
 
 
-# 30 seeds of each: one errs by up to 0.06 (radius 3), the mean of five by 0.03.
+# 20 seeds: one errs by up to 0.062 (radius 3), the mean of five by 0.014.
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -364,7 +364,7 @@ def test_the_gradient_by_lag_follows_the_lyapunov_exponent(
             step_jacobians(model.rnn, path), skip=100, generator=generator(seed)
         )
         gaps.append(slope - exponents.item())
-    assert abs(float(np.mean(gaps))) < 0.05
+    assert abs(float(np.mean(gaps))) < 0.04
 
 
 # Ten draws of three seeds: both gates at most 0.8, a forget bias of 1 at least 2.0;
