@@ -1,9 +1,11 @@
 from . import (
     activations,
+    attention,
     clip,
     data,
     diagnosis,
     errors,
+    guard,
     history,
     initialization,
     logs,
@@ -11,11 +13,13 @@ from . import (
     models,
     monitor,
     quadrature,
+    recorder,
     regularization,
     theory,
     training,
     watcher,
 )
+from .attention import AttentionMonitor
 from .clip import (
     AutoClip,
     ZClip,
@@ -27,10 +31,13 @@ from .clip import (
 )
 from .diagnosis import diagnose, diagnose_history, diagnose_log
 from .errors import DivergenceError, NonFiniteGradientError
+from .guard import SpikeGuard, agree
 from .history import History
 from .initialization import audit, fixup_, initialize_, lsuv_
 from .logs import Log, read_log
 from .measure import (
+    attention_changes,
+    attention_logits,
     first_nonfinite,
     gradient_angle,
     gradient_norms,
@@ -41,23 +48,34 @@ from .measure import (
     total_norm,
     update_norms,
     update_ratios,
+    update_rms,
 )
 from .monitor import GradientMonitor
+from .recorder import FlightRecorder
+from .replay import Replay, replay
 from .sweep import sweep
 from .training import accuracy, fit, lr_range_test
 from .watcher import Watcher, watch
 
 __all__ = [
+    "AttentionMonitor",
     "AutoClip",
     "DivergenceError",
+    "FlightRecorder",
     "GradientMonitor",
     "History",
     "Log",
     "NonFiniteGradientError",
+    "Replay",
+    "SpikeGuard",
     "Watcher",
     "ZClip",
     "accuracy",
     "activations",
+    "agree",
+    "attention",
+    "attention_changes",
+    "attention_logits",
     "audit",
     "clip",
     "clip_adaptive_",
@@ -75,6 +93,7 @@ __all__ = [
     "fixup_",
     "gradient_angle",
     "gradient_norms",
+    "guard",
     "history",
     "initialization",
     "initialize_",
@@ -89,7 +108,9 @@ __all__ = [
     "parameter_norms",
     "quadrature",
     "read_log",
+    "recorder",
     "regularization",
+    "replay",
     "sharpness",
     "snapshot",
     "sweep",
@@ -98,6 +119,7 @@ __all__ = [
     "training",
     "update_norms",
     "update_ratios",
+    "update_rms",
     "watch",
     "watcher",
 ]

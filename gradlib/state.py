@@ -1,16 +1,23 @@
 """Put back what an experiment changes: modes, buffers, gradients, random numbers."""
 
 import copy
+import random
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradlib.checks import check_count
+
+_WRAPPERS = re.compile(
+    r"^module\.|\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 
 
 def bare_optimizer(optimizer: Any) -> Optimizer:
@@ -45,9 +52,32 @@ def runs_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return any(map(callable, (*args[1:], *kwargs.values())))
 
 
+def loss_in(result: Any) -> Any:
+    """The loss in what a model or a step returned: under ``loss``, or first."""
+    if isinstance(result, Tensor):
+        return result
+    if isinstance(result, Mapping) and "loss" in result:
+        return result["loss"]
+    if isinstance(result, (tuple, list)) and result:
+        return result[0]
+    return getattr(result, "loss", result)
+
+
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     """All parameters of an optimizer, group after group."""
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter or a module without the prefixes of wrappers.
+
+    Example:
+        >>> plain_name("module._orig_mod.layers.0.weight")
+        'layers.0.weight'
+        >>> plain_name("head.module.weight")
+        'head.module.weight'
+    """
+    return _WRAPPERS.sub("", name)
 
 
 @contextmanager
@@ -75,6 +105,31 @@ def seeded(seed: int | None) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def random_state() -> tuple[Any, ...]:
+    """The random numbers of torch, of its devices, of Python and of NumPy."""
+    ready = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = torch.cuda.get_rng_state_all() if ready else None
+    legacy = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state(), devices, random.getstate(), legacy
+
+
+def set_random_state(state: tuple[Any, ...]) -> None:
+    """Draw on from where `random_state` was taken.
+
+    Example:
+        >>> before = random_state()
+        >>> drawn = torch.rand(1), random.random()
+        >>> set_random_state(before)
+        >>> drawn == (torch.rand(1), random.random())
+        True
+    """
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state_all(state[1])
+    random.setstate(state[2])
+    np.random.set_state(state[3])  # noqa: NPY002
 
 
 @contextmanager

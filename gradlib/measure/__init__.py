@@ -4,6 +4,7 @@ Norms by layer read the device once, however many layers there are; a second tim
 where a norm does not fit float32 and is taken again in float64.
 """
 
+from gradlib.measure.attention import attention_changes, attention_logits
 from gradlib.measure.by_layer import (
     gradient_angle,
     gradient_norms,
@@ -15,11 +16,14 @@ from gradlib.measure.by_layer import (
 from gradlib.measure.curvature import jacobian_singular_values, sharpness
 from gradlib.measure.gradients import Parameters, checked_gradients, total_norm
 from gradlib.measure.nonfinite import NonFinite, first_nonfinite
+from gradlib.measure.second_moment import update_rms
 from gradlib.measure.through_time import gradient_by_lag, step_jacobians
 
 __all__ = [
     "NonFinite",
     "Parameters",
+    "attention_changes",
+    "attention_logits",
     "checked_gradients",
     "first_nonfinite",
     "gradient_angle",
@@ -33,4 +37,5 @@ __all__ = [
     "total_norm",
     "update_norms",
     "update_ratios",
+    "update_rms",
 ]

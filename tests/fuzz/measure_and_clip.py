@@ -4,7 +4,6 @@ import torch
 from hypothesis import strategies as st
 from kinds import (
     FINITE_GRADIENT,
-    FLAG,
     GENERATOR,
     INF,
     MATRIX,
@@ -20,6 +19,7 @@ from kinds import (
     Entry,
     Kind,
     below_one,
+    choice,
     count,
     entry,
     parameter,
@@ -121,12 +121,57 @@ def recurrence(cell: type[nn.RNNBase], width: int, steps: int) -> dict[str, obje
     }
 
 
+def stepped(model: nn.Module, steps: int) -> dict[str, object]:
+    """A model with gradients, and an Adam that has made steps with them."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    for _ in range(steps):
+        optimizer.step()
+    return {"model": model, "optimizer": optimizer}
+
+
+NO_ADAM = (7, None, torch.optim.SGD([torch.ones(1)], lr=0.1), nn.Linear(1, 1))
+LAYERS = (7, [], [7], "no such layer", ["no such layer"])
+
+
+def attention(width: int, heads: int, seed: int) -> dict[str, object]:
+    """A layer of attention, and a batch for it."""
+    layer = nn.MultiheadAttention(width * heads, heads, batch_first=True)
+    x = randn([2, 3, width * heads], seed)
+    return {"model": layer, "batch": (x, x, x)}
+
+
+def logits(shape: list[int], seed: int) -> dict[str, object]:
+    """Attention logits of one layer at two moments."""
+    return {name: {"0": randn(shape, seed + k)} for k, name in enumerate(MOMENTS)}
+
+
+MOMENTS = ("before", "after")
+NO_LOGITS = (7, None, {}, {"1": torch.ones(1, 1, 1, 1)}, {"0": torch.ones(9, 9, 9, 9)})
+
 TABLE: dict[str, Entry] = {
+    "measure.attention_logits": entry(
+        measure.attention_logits,
+        joint=st.builds(attention, st.integers(1, 3), st.integers(1, 3), SMALL_SEED),
+        layers=Kind(st.none() | st.just([""]), LAYERS),
+        heads=count(1, 3).or_none(),
+        model=refused(*NO_MODEL),
+        changes=("random state",),
+    ),
+    "measure.attention_changes": entry(
+        measure.attention_changes,
+        joint=st.builds(
+            logits,
+            st.lists(st.integers(1, 3), min_size=4, max_size=4),
+            SMALL_SEED,
+        ),
+        before=refused(*NO_LOGITS, {"0": 7}),
+        after=refused(*NO_LOGITS, {"0": 7}),
+    ),
     "clip.clip_value_": entry(
         clip.clip_value_,
         parameters=PARAMETERS,
         clip_value=positive(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -135,7 +180,7 @@ TABLE: dict[str, Entry] = {
         parameters=PARAMETERS,
         max_norm=positive(),
         norm_type=TYPE_OF_NORM,
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -143,7 +188,7 @@ TABLE: dict[str, Entry] = {
         clip.clip_each_norm_,
         parameters=PARAMETERS,
         max_norm=positive(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -151,7 +196,7 @@ TABLE: dict[str, Entry] = {
         clip.normalize_,
         parameters=PARAMETERS,
         norm=positive(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -160,7 +205,7 @@ TABLE: dict[str, Entry] = {
         parameters=PARAMETERS,
         clipping=positive(),
         eps=positive(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -170,7 +215,7 @@ TABLE: dict[str, Entry] = {
         calls=Kind(st.integers(1, 4)),
         percentile=Kind(st.floats(0, 100), (-1.0, 101.0, NAN, INF, "1", None)),
         window=count(1, 3),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -182,7 +227,7 @@ TABLE: dict[str, Entry] = {
         decay=Kind(st.floats(0.01, 0.999), (0.0, *below_one().bad)),
         warmup=count(1, 3),
         max_norm=positive().or_none(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -243,6 +288,12 @@ TABLE: dict[str, Entry] = {
         joint=st.builds(moved, NETWORK, st.sampled_from([0.0, 1e-9, 1.0, 1e30])),
         model=refused(*NO_MODEL),
         before=refused(7, None, [], {}, {"no such layer": torch.ones(2)}),
+    ),
+    "measure.update_rms": entry(
+        measure.update_rms,
+        joint=st.builds(stepped, NETWORK.filter(with_gradients), st.integers(0, 2)),
+        model=refused(*NO_MODEL, nn.Linear(2, 1)),
+        optimizer=refused(*NO_ADAM),
     ),
     "measure.gradient_angle": entry(
         measure.gradient_angle,

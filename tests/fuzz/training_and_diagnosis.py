@@ -41,13 +41,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradlib import chapter, data
+from gradlib.attention import AttentionMonitor
 from gradlib.checkpoint import examine_checkpoint
 from gradlib.clip import clip_norm_, normalize_
 from gradlib.diagnosis import diagnose, diagnose_history, diagnose_log
 from gradlib.errors import DivergenceError
+from gradlib.guard import SpikeGuard, agree
 from gradlib.history import History
 from gradlib.logs import read_log
+from gradlib.models import small_transformer
 from gradlib.monitor import GradientMonitor
+from gradlib.recorder import FlightRecorder
+from gradlib.replay import replay
 from gradlib.sweep import build, sweep
 from gradlib.training import accuracy, fit, lr_range_test
 from gradlib.watcher import watch
@@ -83,6 +88,55 @@ def watched(
     assert len(monitor.history) >= 1
 
 
+def still(model: object) -> torch.optim.Optimizer:
+    """An optimizer of the model, if it is one, that moves nothing."""
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    return torch.optim.SGD(parameters or [torch.zeros(1)], lr=0.0)
+
+
+def replayed(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    steps: int,
+    optimizer: object,
+    path: object,
+    loss: object,
+    replay_clip: object,
+    replay_autocast: object,
+    seconds: object,
+    **settings: object,
+) -> None:
+    """What was recorded runs again, and closing leaves no hook."""
+
+    def cost(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
+        return cross_entropy(model(pair[0]), pair[1])
+
+    if optimizer == "sgd":
+        optimizer = still(model)
+    with tempfile.TemporaryDirectory() as folder:
+        if path == "box.pt":
+            path = Path(folder) / path
+        with FlightRecorder(model, optimizer, path=path, **settings) as recorder:
+            for _ in range(steps):
+                model.zero_grad()
+                pair = recorder.batch(batch)
+                cost(model, pair).backward()
+                optimizer.step()
+            if recorder.is_open:
+                recorder.write()
+        if not path.exists():
+            return
+        found = replay(
+            path,
+            model,
+            loss=cost if loss == "cost" else loss,
+            clip=replay_clip,
+            autocast=replay_autocast,
+            seconds=seconds,
+        )
+    assert found.differs_at is None
+
+
 def recorded_by_watch(
     model: nn.Module,
     batch: tuple[Tensor, Tensor],
@@ -92,8 +146,7 @@ def recorded_by_watch(
 ) -> None:
     """Each due step has a row, and closing leaves no hook."""
     if optimizer == "sgd":
-        parameters = list(getattr(model, "parameters", nn.Module().parameters)())
-        optimizer = torch.optim.SGD(parameters or [torch.zeros(1)], lr=0.0)
+        optimizer = still(model)
     with watch(model, optimizer, **settings) as watcher:
         for _ in range(steps):
             model.zero_grad()
@@ -106,6 +159,20 @@ def recorded_by_watch(
     ]
 
 
+def attended(heads: int, seed: int, steps: int, **settings: object) -> None:
+    """Each due step has a row of finite numbers."""
+    model = settings.pop("model", None) or small_transformer(
+        width=2 * heads, heads=heads, depth=1, seed=seed
+    )
+    with AttentionMonitor(model, **settings) as monitor:
+        for _ in range(steps):
+            model(torch.zeros(2, 3, dtype=torch.int64))
+            monitor.log()
+    values = monitor.history["attention_entropy/blocks.0.attention/0"]
+    assert len(values) == math.ceil(steps / settings["every"])
+    assert all(map(math.isfinite, values))
+
+
 def logged_by_watcher(value: object) -> None:
     """What is logged comes back."""
     layer = nn.Linear(1, 1)
@@ -116,6 +183,24 @@ def logged_by_watcher(value: object) -> None:
         optimizer.step()
     (found,) = watcher.history["value"]
     assert found == value or math.isnan(found)
+
+
+def guarded(
+    model: nn.Module,
+    optimizer: object,
+    losses: list[object],
+    norm: object,
+    update_rms: object,
+    **settings: object,
+) -> None:
+    """Each loss is judged; what is not finite never goes."""
+    if optimizer == "sgd":
+        optimizer = still(model)
+    guard = SpikeGuard(model, optimizer, **settings)
+    for loss in losses:
+        decision = guard.judge(loss, norm, update_rms)
+        assert math.isfinite(float(loss)) or decision != "go"
+    assert guard.nbytes >= 0
 
 
 VALUES = st.floats() | st.integers(-(10**6), 10**6)
@@ -207,6 +292,24 @@ def claimed(value: float, above: float, below: float) -> None:
     quiet(chapter.claim, "a claim", value, above=above, below=below)
 
 
+RECORDING: dict[str, object] = dict(
+    model=Kind(NETWORK, (7, None)),
+    batch=Kind(PAIR),
+    steps=Kind(st.integers(1, 4)),
+    optimizer=Kind(st.just("sgd"), (7, None, nn.Linear(1, 1))),
+    path=Kind(st.just("box.pt"), (7, None)),
+    every=count(1, 3),
+    clip=Kind(st.sampled_from([None, 1.0, INF]), (0.0, -1.0, NAN, "1")),
+    autocast=Kind(st.none(), ("float16", 7)),
+    first_step=count(0, 9),
+    in_memory=FLAG,
+    loss=Kind(st.just("cost"), (7, None, lambda m, b: m(b[0]).sum(dim=1))),
+    replay_clip=Kind(st.none(), (0.0, NAN, "norm")),
+    replay_autocast=Kind(st.none(), ("float16", 7)),
+    seconds=Kind(st.none(), (0.0, -1.0, "1")),
+    named={"replay_clip": "clip", "replay_autocast": "autocast"},
+    changes=("weights", "gradients to None", "random state"),
+)
 TABLE: dict[str, Entry] = {
     "training.fit": entry(
         fit,
@@ -275,6 +378,19 @@ TABLE: dict[str, Entry] = {
         activations=FLAG,
         changes=("weights", "gradients to None", "random state"),
     ),
+    "attention.AttentionMonitor": entry(
+        attended,
+        heads=Kind(st.integers(1, 3)),
+        seed=Kind(SMALL_SEED),
+        steps=Kind(st.integers(1, 4)),
+        model=refused(*(model for model in NO_TRAINABLE if model is not None)),
+        every=count(1, 3),
+        rows=count(1, 3),
+        queries=count(1, 4),
+        layers=Kind(st.sampled_from([None, ["blocks.0.attention"]]), (7, [], "none")),
+        named={"model": "model|layers"},
+        changes=("random state",),
+    ),
     "watcher.watch": entry(
         recorded_by_watch,
         joint=st.builds(
@@ -290,6 +406,7 @@ TABLE: dict[str, Entry] = {
         updates_every=refused(0, -1, 1.5, "1"),
         flush_seconds=Kind(st.floats(0.0, 9.0), (-1.0, NAN, "1")),
         first_step=Kind(st.sampled_from([None, 0, 7]), (-1, 1.5, "1")),
+        attention=refused(7, "each", nn.Linear(1, 1)),
         named={"model": "model|optimizer"},
         changes=("weights", "gradients to None", "random state"),
     ),
@@ -298,6 +415,36 @@ TABLE: dict[str, Entry] = {
         value=Kind(VALUES, ("1", None, [1.0], torch.ones(2))),
         changes=("random state",),
     ),
+    "guard.SpikeGuard": entry(
+        guarded,
+        model=Kind(NETWORK, NO_MODEL),
+        optimizer=Kind(st.just("sgd"), (7, None, nn.Linear(1, 1))),
+        losses=Kind(
+            st.lists(VALUES, min_size=1, max_size=8),
+            (["1"], [None], [torch.ones(2)]),
+        ),
+        norm=Kind(st.sampled_from([None, 0.0, 1.0]), ("1", torch.ones(2))),
+        update_rms=Kind(st.sampled_from([None, 1.0]), ("1", torch.ones(2))),
+        window=count(3, 9),
+        least=count(1, 3),
+        threshold=positive(1e-3, 9),
+        patience=count(1, 4),
+        every=count(1, 4),
+        keep=count(1, 3),
+        rollbacks=count(1, 3),
+        named={"losses": "loss"},
+        errors=(DivergenceError,),
+        changes=("gradients to None", "random state"),
+    ),
+    "guard.agree": entry(
+        agree,
+        flag=Kind(
+            st.sampled_from(["go", "skip", "rollback", True, False]),
+            (7, None, "stop", 1.0),
+        ),
+    ),
+    "recorder.FlightRecorder": entry(replayed, **RECORDING),
+    "replay.replay": entry(replayed, **RECORDING),
     "history.History": entry(
         history_of,
         rows=Kind(ROWS),

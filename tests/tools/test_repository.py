@@ -16,14 +16,27 @@ from stamp_repository import canonical, owner_and_name, stamp
 
 LEVELS = [
     {"errors", "checks", "hooks", "tables", "face"},
-    {"state", "history", "rowfile", "activations", "quadrature", "checkpoint"},
+    {"plain_values", "whole_file"},
+    {
+        "backward",
+        "state",
+        "history",
+        "rowfile",
+        "activations",
+        "quadrature",
+        "checkpoint",
+    },
     {"logs"},
     {"measure"},
-    {"clip", "monitor", "watcher", "regularization", "theory", "data", "models"},
+    {"attention", "clip", "monitor", "watcher"}
+    | {"regularization", "theory", "data", "models"},
+    {"training_state"},
+    {"guard", "recorder"},
     {"integrations"},
     {"initialization", "training"},
     {"sweep"},
     {"diagnosis"},
+    {"replay"},
     {"plotting"},
     {"figures", "chapter", "__main__"},
 ]
