@@ -111,6 +111,16 @@ PENALIZED = Kind(
 MATRICES = Kind(PENALIZED.good, (*PENALIZED.bad, [torch.ones(3)]))
 
 
+def recurrence(cell: type[nn.RNNBase], width: int, steps: int) -> dict[str, object]:
+    """A recurrent layer, a sequence and a first state."""
+    size = 2 * width if cell is nn.LSTM else width
+    return {
+        "rnn": cell(2, width),
+        "x": torch.ones(steps, 2),
+        "state": torch.zeros(size),
+    }
+
+
 def stepped(model: nn.Module, steps: int) -> dict[str, object]:
     """A model with gradients, and an Adam that has made steps with them."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
@@ -229,6 +239,31 @@ TABLE: dict[str, Entry] = {
         parameters=PARAMETERS,
         norm_type=TYPE_OF_NORM,
         errors=BROKEN,
+    ),
+    "measure.gradient_by_lag": entry(
+        measure.gradient_by_lag,
+        function=Kind(
+            st.sampled_from([torch.sum, lambda x: x.sin().mean()]),
+            (torch.exp, lambda x: 1.0, lambda x: torch.ones(()), 7, "sum", None),
+        ),
+        x=Kind(
+            st.builds(
+                randn, st.lists(st.integers(1, 4), min_size=3, max_size=4), SMALL_SEED
+            ),
+            (torch.ones(2, 3), torch.ones(1, 2, 3).long(), [1.0], 7, None),
+        ),
+    ),
+    "measure.step_jacobians": entry(
+        measure.step_jacobians,
+        joint=st.builds(
+            recurrence,
+            st.sampled_from([nn.RNN, nn.LSTM, nn.GRU]),
+            st.integers(1, 4),
+            st.integers(1, 4),
+        ),
+        rnn=refused(*NO_MODEL, nn.ReLU(), nn.GRU(2, 3, num_layers=2)),
+        x=refused(torch.ones(3), torch.ones(1, 9), [1.0], 7, None),
+        state=refused(torch.ones(17), torch.ones(2, 2), [1.0], 7),
     ),
     "measure.gradient_norms": entry(
         measure.gradient_norms,
