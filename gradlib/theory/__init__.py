@@ -3,6 +3,7 @@
 - mean field: what wide layers do to the variance of signals and gradients;
 - the critical line between vanishing and exploding gradients;
 - growth through whole architectures: norms, residual branches, finite width, cells;
+- attention: the floor under its entropy, the bounds of its logits;
 - stability of training: learning rates, Adam's spikes, weight decay, gradient noise;
 - spectra of Jacobians, and the limits of half precision.
 """
@@ -14,6 +15,11 @@ from gradlib.theory.architectures import (
     cell_growth,
     finite_width_moments,
     residual_growth,
+)
+from gradlib.theory.attention import (
+    attention_entropy_floor,
+    qk_norm_bound,
+    soft_cap_slope,
 )
 from gradlib.theory.critical_line import CriticalPoint, critical_line, critical_sigma_w2
 from gradlib.theory.mean_field import (
@@ -44,6 +50,7 @@ from gradlib.theory.stability import (
     max_learning_rate,
     max_sharpness,
     noise_floor,
+    settled_gradient_ratio,
     squared_gradient_norm,
     weight_decay_equilibrium,
 )
@@ -56,6 +63,7 @@ __all__ = [
     "SpikePeak",
     "adam_spike",
     "adam_spike_peak",
+    "attention_entropy_floor",
     "batch_norm_growth",
     "batch_norm_residual_growth",
     "cell_growth",
@@ -74,9 +82,12 @@ __all__ = [
     "noise_floor",
     "overflow_fraction",
     "overflow_threshold",
+    "qk_norm_bound",
     "residual_growth",
+    "settled_gradient_ratio",
     "singular_value_variance",
     "skip_rate",
+    "soft_cap_slope",
     "spectral_radius",
     "squared_gradient_norm",
     "variance_map",
