@@ -1,5 +1,6 @@
 from . import (
     activations,
+    attention,
     clip,
     data,
     diagnosis,
@@ -16,6 +17,7 @@ from . import (
     training,
     watcher,
 )
+from .attention import AttentionMonitor
 from .clip import (
     AutoClip,
     ZClip,
@@ -31,6 +33,8 @@ from .history import History
 from .initialization import audit, fixup_, initialize_, lsuv_
 from .logs import Log, read_log
 from .measure import (
+    attention_changes,
+    attention_logits,
     first_nonfinite,
     gradient_angle,
     gradient_norms,
@@ -48,6 +52,7 @@ from .training import accuracy, fit, lr_range_test
 from .watcher import Watcher, watch
 
 __all__ = [
+    "AttentionMonitor",
     "AutoClip",
     "DivergenceError",
     "GradientMonitor",
@@ -58,6 +63,9 @@ __all__ = [
     "ZClip",
     "accuracy",
     "activations",
+    "attention",
+    "attention_changes",
+    "attention_logits",
     "audit",
     "clip",
     "clip_adaptive_",

@@ -251,18 +251,16 @@ def _updates_every(every: int, updates_every: int | None) -> int:
     return check_multiple(updates_every, every)
 
 
-def check_multiple(updates_every: int, every: int) -> int:
-    """Return ``updates_every`` if it is a multiple of ``every``.
+def check_multiple(number: int, every: int, name: str = "updates_every") -> int:
+    """Return a number of steps if it is a multiple of ``every``.
 
     Raises:
         TypeError: it is not a whole number.
         ValueError: it is not a multiple.
     """
-    if check_count(updates_every, "updates_every") % every:
-        raise ValueError(
-            f"updates_every: expected a multiple of every={every}, got {updates_every}"
-        )
-    return updates_every
+    if check_count(number, name) % every:
+        raise ValueError(f"{name}: expected a multiple of every={every}, got {number}")
+    return number
 
 
 def columns(quantity: str, names: Iterable[str]) -> Names:

@@ -1,6 +1,7 @@
 """Put back what an experiment changes: modes, buffers, gradients, random numbers."""
 
 import copy
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradlib.checks import check_count
+
+_WRAPPERS = re.compile(
+    r"^module\.|\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
 
 
 def bare_optimizer(optimizer: Any) -> Optimizer:
@@ -48,6 +53,18 @@ def runs_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     """All parameters of an optimizer, group after group."""
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter or a module without the prefixes of wrappers.
+
+    Example:
+        >>> plain_name("module._orig_mod.layers.0.weight")
+        'layers.0.weight'
+        >>> plain_name("head.module.weight")
+        'head.module.weight'
+    """
+    return _WRAPPERS.sub("", name)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ whoever clips, and no line of the loop changes.
 
 import atexit
 import math
-import re
 import weakref
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -19,22 +18,20 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from gradlib.checks import check_count, check_model, check_positive
+from gradlib.attention import AttentionMonitor
+from gradlib.checks import check_count, check_model, check_positive, check_type
 from gradlib.history import History
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
 from gradlib.monitor import GradientProbe, check_multiple, columns
 from gradlib.rowfile import RowFile
-from gradlib.state import bare_optimizer, parameters_of, runs_closure
+from gradlib.state import bare_optimizer, parameters_of, plain_name, runs_closure
 
 __all__ = ["Watcher", "watch"]
 
 KEPT_ROWS = 1000
 """Rows that stay in memory, at least, where a file holds all of them."""
 
-_WRAPPERS = re.compile(
-    r"^module\.|\b(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
-)
 _NO_BACKWARD = -1
 Names = tuple[str, ...]
 current_backward = torch._C._current_graph_task_id
@@ -46,6 +43,7 @@ def watch(
     *,
     every: int = 1,
     updates_every: int | None = None,
+    attention: AttentionMonitor | None = None,
     scaler: GradScaler | None = None,
     file: str | PathLike[str] | None = None,
     flush_seconds: float = 10.0,
@@ -73,6 +71,8 @@ def watch(
             each so many steps, a multiple of ``every``. Such a step keeps a copy of all
             parameters while the optimizer steps. By default there are none, and never
             a copy.
+        attention: A new `gradlib.AttentionMonitor` of the model; its columns join the
+            rows, each ``attention.every`` steps, a multiple of ``every``.
         scaler: The `torch.amp.GradScaler` of the loop. Norms are then divided by its
             scale, which becomes the column ``loss_scale``; a step that it skips is a
             row with ``skipped`` = 1. With ``every`` above 1, skipped steps between
@@ -112,6 +112,9 @@ def watch(
     every = check_count(every, "every")
     if updates_every is not None:
         check_multiple(updates_every, every)
+    if attention is not None:
+        check_type(AttentionMonitor, attention=attention)
+        check_multiple(attention.every, every, "attention.every")
     flush_seconds = check_positive(flush_seconds, "flush_seconds", zero_ok=True)
     if first_step is not None:
         check_count(first_step, "first_step", least=0)
@@ -127,19 +130,9 @@ def watch(
         first_step = 0 if rows is None else rows.next_step
     if rows is not None and not _is_first_process():
         rows = None
-    return Watcher(names, optimizers, scaler, every, updates_every, rows, first_step)
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without the prefixes of wrappers.
-
-    Example:
-        >>> plain_name("module._orig_mod.layers.0.weight")
-        'layers.0.weight'
-        >>> plain_name("head.module.weight")
-        'head.module.weight'
-    """
-    return _WRAPPERS.sub("", name)
+    return Watcher(
+        names, optimizers, scaler, every, updates_every, attention, rows, first_step
+    )
 
 
 def _optimizers(given: Any) -> list[Optimizer]:
@@ -187,6 +180,7 @@ class _Row:
         self.scale = 1.0
         self.norms: list[tuple[Names, DeferredNorms]] = []
         self.updates: list[tuple[list[str], DeferredNumbers]] = []
+        self.attention: tuple[Names, DeferredNumbers] | None = None
         self.is_skipped = False
 
     def add_norms(self, names: Names, norms: DeferredNorms) -> None:
@@ -214,6 +208,9 @@ class _Row:
             names += columns("parameter_norm", updated)
             names += columns("update_ratio", updated)
             numbers += [*wholes, *ratios_of(changes, wholes)]
+        if self.attention is not None:
+            names += self.attention[0]
+            numbers += self.attention[1].read()
         return names, numbers
 
 
@@ -244,6 +241,7 @@ class Watcher:
         scaler: GradScaler | None,
         every: int,
         updates_every: int | None,
+        attention: AttentionMonitor | None,
         rows: RowFile | None,
         first_step: int,
     ) -> None:
@@ -254,6 +252,7 @@ class Watcher:
         self._scale = self._scale_now()
         self._every = every
         self._updates_every = updates_every
+        self._attention = attention
         self._rows = rows
         self._history = History()
         self._given: dict[str, Tensor | float] = {}
@@ -265,6 +264,7 @@ class Watcher:
         for watched in self._watched:
             self._adopt(watched)
             self._hooks.keep(*self._step_hooks(watched))
+        self._listen()
         _OPEN.add(self)
 
     @property
@@ -310,6 +310,8 @@ class Watcher:
             return
         self.is_open = False
         self._hooks.close()
+        if self._attention is not None:
+            self._attention.stop()
         self._note_scale()
         self._write()
         if self._rows is not None:
@@ -444,8 +446,15 @@ class Watcher:
         norms = norms_of([*copies.values(), *changes])
         self._row.updates.append((list(copies), DeferredNumbers(norms)))
 
+    def _listen(self) -> None:
+        """Have the attention of the step that begins looked at, if it is due."""
+        if self._attention is not None and self._attention.is_due(self.step):
+            self._attention.start()
+
     def _end_row(self) -> None:
         self._write()
+        if self._attention is not None and self._attention.is_due(self.step):
+            self._row.attention = self._attention.take()
         if self._is_due:
             self._row.given = {**self._given, **self._row.given}
             self._waiting = self._row
@@ -454,6 +463,7 @@ class Watcher:
         self._row = _Row(self.step, {})
         for watched in self._watched:
             watched.has_stepped = False
+        self._listen()
 
     def _write(self) -> None:
         """Read the numbers of the row that waits, and keep them."""

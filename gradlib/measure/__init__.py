@@ -4,6 +4,7 @@ Norms by layer read the device once, however many layers there are; a second tim
 where a norm does not fit float32 and is taken again in float64.
 """
 
+from gradlib.measure.attention import attention_changes, attention_logits
 from gradlib.measure.by_layer import (
     gradient_angle,
     gradient_norms,
@@ -19,6 +20,8 @@ from gradlib.measure.nonfinite import NonFinite, first_nonfinite
 __all__ = [
     "NonFinite",
     "Parameters",
+    "attention_changes",
+    "attention_logits",
     "checked_gradients",
     "first_nonfinite",
     "gradient_angle",

@@ -110,7 +110,43 @@ PENALIZED = Kind(
 )
 MATRICES = Kind(PENALIZED.good, (*PENALIZED.bad, [torch.ones(3)]))
 
+LAYERS = (7, [], [7], "no such layer", ["no such layer"])
+
+
+def attention(width: int, heads: int, seed: int) -> dict[str, object]:
+    """A layer of attention, and a batch for it."""
+    layer = nn.MultiheadAttention(width * heads, heads, batch_first=True)
+    x = randn([2, 3, width * heads], seed)
+    return {"model": layer, "batch": (x, x, x)}
+
+
+def logits(shape: list[int], seed: int) -> dict[str, object]:
+    """Attention logits of one layer at two moments."""
+    return {name: {"0": randn(shape, seed + k)} for k, name in enumerate(MOMENTS)}
+
+
+MOMENTS = ("before", "after")
+NO_LOGITS = (7, None, {}, {"1": torch.ones(1, 1, 1, 1)}, {"0": torch.ones(9, 9, 9, 9)})
+
 TABLE: dict[str, Entry] = {
+    "measure.attention_logits": entry(
+        measure.attention_logits,
+        joint=st.builds(attention, st.integers(1, 3), st.integers(1, 3), SMALL_SEED),
+        layers=Kind(st.none() | st.just([""]), LAYERS),
+        heads=count(1, 3).or_none(),
+        model=refused(*NO_MODEL),
+        changes=("random state",),
+    ),
+    "measure.attention_changes": entry(
+        measure.attention_changes,
+        joint=st.builds(
+            logits,
+            st.lists(st.integers(1, 3), min_size=4, max_size=4),
+            SMALL_SEED,
+        ),
+        before=refused(*NO_LOGITS, {"0": 7}),
+        after=refused(*NO_LOGITS, {"0": 7}),
+    ),
     "clip.clip_value_": entry(
         clip.clip_value_,
         parameters=PARAMETERS,

@@ -41,12 +41,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradlib import chapter, data
+from gradlib.attention import AttentionMonitor
 from gradlib.checkpoint import examine_checkpoint
 from gradlib.clip import clip_norm_, normalize_
 from gradlib.diagnosis import diagnose, diagnose_history, diagnose_log
 from gradlib.errors import DivergenceError
 from gradlib.history import History
 from gradlib.logs import read_log
+from gradlib.models import small_transformer
 from gradlib.monitor import GradientMonitor
 from gradlib.sweep import Ensemble, build, sweep
 from gradlib.training import accuracy, fit, lr_range_test
@@ -104,6 +106,20 @@ def recorded_by_watch(
     assert watcher.history["step"] == [
         step for step in range(first, first + steps) if step % every == 0
     ]
+
+
+def attended(heads: int, seed: int, steps: int, **settings: object) -> None:
+    """Each due step has a row of finite numbers."""
+    model = settings.pop("model", None) or small_transformer(
+        width=2 * heads, heads=heads, depth=1, seed=seed
+    )
+    with AttentionMonitor(model, **settings) as monitor:
+        for _ in range(steps):
+            model(torch.zeros(2, 3, dtype=torch.int64))
+            monitor.log()
+    values = monitor.history["attention_entropy/blocks.0.attention/0"]
+    assert len(values) == math.ceil(steps / settings["every"])
+    assert all(map(math.isfinite, values))
 
 
 def logged_by_watcher(value: object) -> None:
@@ -275,6 +291,19 @@ TABLE: dict[str, Entry] = {
         activations=FLAG,
         changes=("weights", "gradients to None", "random state"),
     ),
+    "attention.AttentionMonitor": entry(
+        attended,
+        heads=Kind(st.integers(1, 3)),
+        seed=Kind(SMALL_SEED),
+        steps=Kind(st.integers(1, 4)),
+        model=refused(*(model for model in NO_TRAINABLE if model is not None)),
+        every=count(1, 3),
+        rows=count(1, 3),
+        queries=count(1, 4),
+        layers=Kind(st.sampled_from([None, ["blocks.0.attention"]]), (7, [], "none")),
+        named={"model": "model|layers"},
+        changes=("random state",),
+    ),
     "watcher.watch": entry(
         recorded_by_watch,
         joint=st.builds(
@@ -290,6 +319,7 @@ TABLE: dict[str, Entry] = {
         updates_every=refused(0, -1, 1.5, "1"),
         flush_seconds=Kind(st.floats(0.0, 9.0), (-1.0, NAN, "1")),
         first_step=Kind(st.sampled_from([None, 0, 7]), (-1, 1.5, "1")),
+        attention=refused(7, "each", nn.Linear(1, 1)),
         named={"model": "model|optimizer"},
         changes=("weights", "gradients to None", "random state"),
     ),

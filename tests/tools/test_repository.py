@@ -19,7 +19,8 @@ LEVELS = [
     {"state", "history", "rowfile", "activations", "quadrature", "checkpoint"},
     {"logs"},
     {"measure"},
-    {"clip", "monitor", "watcher", "regularization", "theory", "data", "models"},
+    {"attention", "clip", "monitor", "watcher"}
+    | {"regularization", "theory", "data", "models"},
     {"integrations"},
     {"initialization", "training"},
     {"sweep"},
