@@ -5,6 +5,7 @@ from . import (
     data,
     diagnosis,
     errors,
+    guard,
     history,
     initialization,
     logs,
@@ -29,6 +30,7 @@ from .clip import (
 )
 from .diagnosis import diagnose, diagnose_history, diagnose_log
 from .errors import DivergenceError, NonFiniteGradientError
+from .guard import SpikeGuard, agree
 from .history import History
 from .initialization import audit, fixup_, initialize_, lsuv_
 from .logs import Log, read_log
@@ -59,10 +61,12 @@ __all__ = [
     "History",
     "Log",
     "NonFiniteGradientError",
+    "SpikeGuard",
     "Watcher",
     "ZClip",
     "accuracy",
     "activations",
+    "agree",
     "attention",
     "attention_changes",
     "attention_logits",
@@ -83,6 +87,7 @@ __all__ = [
     "fixup_",
     "gradient_angle",
     "gradient_norms",
+    "guard",
     "history",
     "initialization",
     "initialize_",

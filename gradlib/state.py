@@ -1,12 +1,14 @@
 """Put back what an experiment changes: modes, buffers, gradients, random numbers."""
 
 import copy
+import random
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -92,6 +94,31 @@ def seeded(seed: int | None) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def random_state() -> tuple[Any, ...]:
+    """The random numbers of torch, of its devices, of Python and of NumPy."""
+    ready = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = torch.cuda.get_rng_state_all() if ready else None
+    legacy = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state(), devices, random.getstate(), legacy
+
+
+def set_random_state(state: tuple[Any, ...]) -> None:
+    """Draw on from where `random_state` was taken.
+
+    Example:
+        >>> before = random_state()
+        >>> drawn = torch.rand(1), random.random()
+        >>> set_random_state(before)
+        >>> drawn == (torch.rand(1), random.random())
+        True
+    """
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state_all(state[1])
+    random.setstate(state[2])
+    np.random.set_state(state[3])  # noqa: NPY002
 
 
 @contextmanager

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradlib.state import random_state, set_random_state
+
 MOST_OBJECTS = 50_000
 LONGEST_CONTAINER = 10_000
 SKIPPED = (type, types.ModuleType, types.BuiltinFunctionType, str, bytes, np.dtype)
@@ -42,7 +44,7 @@ class SavedState:
     def __init__(self, roots: Iterable[Any]) -> None:
         self._undo: list[Callable[[], None]] = []
         self._seen: dict[int, Any] = {}
-        self.random_state = _random_state()
+        self.random_state = random_state()
         queue = deque(roots)
         while queue and len(self._seen) < MOST_OBJECTS:
             item = queue.popleft()
@@ -56,7 +58,7 @@ class SavedState:
         """Put everything back."""
         for undo in self._undo:
             undo()
-        _set_random_state(self.random_state)
+        set_random_state(self.random_state)
 
     def objects(self, kind: type) -> list[Any]:
         """All objects of one kind that the roots lead to."""
@@ -184,23 +186,8 @@ def _generator_undo(item: Any) -> Callable[[], None]:
 @contextmanager
 def unchanged_random_state() -> Iterator[None]:
     """Put the global random states back at the end, also after an error."""
-    before = _random_state()
+    before = random_state()
     try:
         yield
     finally:
-        _set_random_state(before)
-
-
-def _random_state() -> tuple[Any, ...]:
-    ready = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = torch.cuda.get_rng_state_all() if ready else None
-    legacy = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state(), devices, random.getstate(), legacy
-
-
-def _set_random_state(state: tuple[Any, ...]) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state_all(state[1])
-    random.setstate(state[2])
-    np.random.set_state(state[3])  # noqa: NPY002
+        set_random_state(before)

@@ -46,6 +46,7 @@ from gradlib.checkpoint import examine_checkpoint
 from gradlib.clip import clip_norm_, normalize_
 from gradlib.diagnosis import diagnose, diagnose_history, diagnose_log
 from gradlib.errors import DivergenceError
+from gradlib.guard import SpikeGuard, agree
 from gradlib.history import History
 from gradlib.logs import read_log
 from gradlib.models import small_transformer
@@ -132,6 +133,25 @@ def logged_by_watcher(value: object) -> None:
         optimizer.step()
     (found,) = watcher.history["value"]
     assert found == value or math.isnan(found)
+
+
+def guarded(
+    model: nn.Module,
+    optimizer: object,
+    losses: list[object],
+    norm: object,
+    update_rms: object,
+    **settings: object,
+) -> None:
+    """Each loss is judged; what is not finite never goes."""
+    if optimizer == "sgd":
+        parameters = list(getattr(model, "parameters", nn.Module().parameters)())
+        optimizer = torch.optim.SGD(parameters or [torch.zeros(1)], lr=0.0)
+    guard = SpikeGuard(model, optimizer, **settings)
+    for loss in losses:
+        decision = guard.judge(loss, norm, update_rms)
+        assert math.isfinite(float(loss)) or decision != "go"
+    assert guard.nbytes >= 0
 
 
 VALUES = st.floats() | st.integers(-(10**6), 10**6)
@@ -327,6 +347,34 @@ TABLE: dict[str, Entry] = {
         logged_by_watcher,
         value=Kind(VALUES, ("1", None, [1.0], torch.ones(2))),
         changes=("random state",),
+    ),
+    "guard.SpikeGuard": entry(
+        guarded,
+        model=Kind(NETWORK, NO_MODEL),
+        optimizer=Kind(st.just("sgd"), (7, None, nn.Linear(1, 1))),
+        losses=Kind(
+            st.lists(VALUES, min_size=1, max_size=8),
+            (["1"], [None], [torch.ones(2)]),
+        ),
+        norm=Kind(st.sampled_from([None, 0.0, 1.0]), ("1", torch.ones(2))),
+        update_rms=Kind(st.sampled_from([None, 1.0]), ("1", torch.ones(2))),
+        window=count(3, 9),
+        least=count(1, 3),
+        threshold=positive(1e-3, 9),
+        patience=count(1, 4),
+        every=count(1, 4),
+        keep=count(1, 3),
+        rollbacks=count(1, 3),
+        named={"losses": "loss"},
+        errors=(DivergenceError,),
+        changes=("gradients to None", "random state"),
+    ),
+    "guard.agree": entry(
+        agree,
+        flag=Kind(
+            st.sampled_from(["go", "skip", "rollback", True, False]),
+            (7, None, "stop", 1.0),
+        ),
     ),
     "history.History": entry(
         history_of,

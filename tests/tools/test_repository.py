@@ -21,6 +21,8 @@ LEVELS = [
     {"measure"},
     {"attention", "clip", "monitor", "watcher"}
     | {"regularization", "theory", "data", "models"},
+    {"training_state"},
+    {"guard", "recorder"},
     {"integrations"},
     {"initialization", "training"},
     {"sweep"},
