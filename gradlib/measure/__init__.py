@@ -16,6 +16,7 @@ from gradlib.measure.by_layer import (
 from gradlib.measure.curvature import jacobian_singular_values, sharpness
 from gradlib.measure.gradients import Parameters, checked_gradients, total_norm
 from gradlib.measure.nonfinite import NonFinite, first_nonfinite
+from gradlib.measure.through_time import gradient_by_lag, step_jacobians
 
 __all__ = [
     "NonFinite",
@@ -25,11 +26,13 @@ __all__ = [
     "checked_gradients",
     "first_nonfinite",
     "gradient_angle",
+    "gradient_by_lag",
     "gradient_norms",
     "jacobian_singular_values",
     "parameter_norms",
     "sharpness",
     "snapshot",
+    "step_jacobians",
     "total_norm",
     "update_norms",
     "update_ratios",

@@ -10,6 +10,7 @@ from gradlib.models.recurrent import (
     recurrent_classifier,
     recurrent_lm,
 )
+from gradlib.models.side_by_side import SideBySide
 from gradlib.models.transformer import (
     Transformer,
     qk_clip_,
@@ -23,6 +24,7 @@ from gradlib.models.vision import resnet18, vgg11
 __all__ = [
     "Feedforward",
     "Recurrent",
+    "SideBySide",
     "Transformer",
     "deep_mlp",
     "initialize_hidden_",

@@ -76,7 +76,9 @@ def recurrent_classifier(
         spectral_radius: That of the hidden-to-hidden matrices; >= 0. None keeps
             torch's weights, whose radius is about 0.58.
         hidden_scheme: How they are drawn, as for `initialize_hidden_`.
-        forget_bias: Bias of the forget gate of an LSTM; None keeps torch's.
+        forget_bias: Bias of the gate that keeps the state, an LSTM's forget gate or a
+            GRU's update gate; torch's second bias is set to 0 there. None keeps
+            torch's.
         seed: Draws the weights from this seed and leaves torch's random state alone;
             None draws from that state.
 
@@ -86,7 +88,7 @@ def recurrent_classifier(
 
     Raises:
         ValueError: a count or number is out of range, a name unknown, or a forget
-            bias given without an LSTM.
+            bias given to a plain net.
 
     Example:
         >>> model = recurrent_classifier("gru", width=8, out_features=3)
@@ -237,13 +239,14 @@ def _prepare(
         initialize_hidden_(rnn, spectral_radius, scheme=hidden_scheme)
     if forget_bias is None:
         return
-    if not isinstance(rnn, nn.LSTM):
+    if not isinstance(rnn, nn.LSTM | nn.GRU):
         raise ValueError(
-            f"forget_bias: expected only with kind='lstm', got {forget_bias!r} with "
-            f"{type(rnn).__name__}, which has no forget gate"
+            "forget_bias: expected only with kind='lstm' or 'gru', got "
+            f"{forget_bias!r} with {type(rnn).__name__}, which has no gate"
         )
     if not isinstance(forget_bias, Real) or math.isnan(forget_bias):
         raise ValueError(f"forget_bias: expected a number, got {forget_bias!r}")
+    # The second block of rows, in torch's order i f g o and r z n.
     forget = slice(rnn.hidden_size, 2 * rnn.hidden_size)
     for name, bias in rnn.named_parameters():
         if name.startswith("bias"):

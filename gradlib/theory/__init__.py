@@ -2,7 +2,8 @@
 
 - mean field: what wide layers do to the variance of signals and gradients;
 - the critical line between vanishing and exploding gradients;
-- growth through whole architectures: norms, residual branches, finite width, cells;
+- growth through whole architectures: norms, residual branches, finite width;
+- recurrence: gates, truncation, memory, Lyapunov exponents;
 - attention: the floor under its entropy, the bounds of its logits;
 - stability of training: learning rates, Adam's spikes, weight decay, gradient noise;
 - spectra of Jacobians, and the limits of half precision.
@@ -12,7 +13,6 @@ from gradlib.theory.architectures import (
     LogNormMoments,
     batch_norm_growth,
     batch_norm_residual_growth,
-    cell_growth,
     finite_width_moments,
     residual_growth,
 )
@@ -35,6 +35,13 @@ from gradlib.theory.precision import (
     overflow_fraction,
     overflow_threshold,
     skip_rate,
+)
+from gradlib.theory.recurrence import (
+    cell_growth,
+    gate_half_life,
+    lyapunov_exponents,
+    memory_sensitivity,
+    truncation_share,
 )
 from gradlib.theory.spectrum import (
     jacobian_bound,
@@ -75,10 +82,13 @@ __all__ = [
     "fixed_point",
     "flush_threshold",
     "flushed_fraction",
+    "gate_half_life",
     "gradient_noise",
     "jacobian_bound",
+    "lyapunov_exponents",
     "max_learning_rate",
     "max_sharpness",
+    "memory_sensitivity",
     "noise_floor",
     "overflow_fraction",
     "overflow_threshold",
@@ -90,6 +100,7 @@ __all__ = [
     "soft_cap_slope",
     "spectral_radius",
     "squared_gradient_norm",
+    "truncation_share",
     "variance_map",
     "weight_decay_equilibrium",
 ]

@@ -1,16 +1,12 @@
 """How much gradients grow through architectures: closed forms.
 
-Normalization, residual branches, finite width, the cell of an LSTM. Growth is that
-of the *squared* gradient norm, going backward, unless said otherwise; the norm
-grows by the square root.
+Normalization, residual branches, finite width. Growth is that of the *squared*
+gradient norm, going backward; the norm grows by the square root.
 """
 
 import math
 from collections.abc import Iterable
-from numbers import Real
 from typing import NamedTuple
-
-import torch
 
 from gradlib.activations import (
     ActivationLike,
@@ -138,37 +134,6 @@ def finite_width_moments(widths: Iterable[int]) -> LogNormMoments:
         raise ValueError("widths: expected the width of each hidden layer, got none")
     beta = 5 * math.fsum(1 / n for n in counts)
     return LogNormMoments(-beta / 2, beta)
-
-
-def cell_growth(forget_bias: float, steps: int) -> float:
-    """Factor on the gradient of an LSTM's cell through time, not squared.
-
-    sigmoid(forget_bias)^steps, with the gates held at their biases
-
-    Args:
-        forget_bias: Bias of the forget gate (torch adds two, bias_ih and bias_hh).
-        steps: Steps through time; >= 0.
-
-    Raises:
-        TypeError: ``forget_bias`` is not a number.
-        ValueError: ``forget_bias`` is NaN or ``steps`` < 0.
-
-    Example:
-        >>> round(cell_growth(forget_bias=1.0, steps=10), 4)
-        0.0436
-
-    References:
-        Gers et al. 2000, https://doi.org/10.1162/089976600300015015
-    """
-    steps = check_count(steps, "steps", least=0)
-    if not isinstance(forget_bias, Real):
-        raise TypeError(
-            f"forget_bias: expected a number, got {type(forget_bias).__name__}"
-        )
-    if math.isnan(forget_bias):
-        raise ValueError("forget_bias: expected a number, got nan")
-    bias = torch.tensor(float(forget_bias), dtype=torch.float64)
-    return float(bias.sigmoid()) ** steps
 
 
 def _spread(activation: ActivationLike) -> float:
