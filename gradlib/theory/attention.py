@@ -77,7 +77,8 @@ def soft_cap_slope(logit: float, cap: float) -> float:
         cap: c, the bound; > 0.
 
     Raises:
-        ValueError: ``cap`` is out of range.
+        TypeError: an argument is not a number.
+        ValueError: an argument is out of range.
 
     Example:
         >>> round(soft_cap_slope(1.0, cap=15.0), 3), soft_cap_slope(500.0, cap=15.0)
@@ -86,6 +87,9 @@ def soft_cap_slope(logit: float, cap: float) -> float:
     References:
         Gemma Team 2024, https://arxiv.org/abs/2408.00118
     """
-    size = check_positive(abs(logit), "logit", zero_ok=True)
     cap = check_positive(cap, "cap")
-    return 1.0 - math.tanh(size / cap) ** 2
+    if isinstance(logit, bool) or not hasattr(logit, "__float__"):
+        raise TypeError(f"logit: expected a finite number, got {type(logit).__name__}")
+    if not math.isfinite(logit):
+        raise ValueError(f"logit: expected a finite number, got {logit!r}")
+    return 1.0 - math.tanh(logit / cap) ** 2

@@ -577,9 +577,11 @@ def test_adam_grows_where_curvature_passes_its_limit(beta1: float) -> None:
         x -= lr * m / (1 - beta1**t) / root
         sizes.append(abs(x))
         curvatures.append(1 / root)
-    swings = torch.tensor(sizes).unfold(0, 30, 1).amax(-1)[100:]
+    swings = torch.tensor(sizes, dtype=torch.float64).unfold(0, 30, 1).amax(-1)[100:]
     grows = swings[40:] > swings[:-40]
     limit = max_sharpness(lr, "adam", momentum=beta1)
-    relative = torch.tensor(curvatures)[135 : 135 + len(grows)] / limit
+    relative = (
+        torch.tensor(curvatures, dtype=torch.float64)[135 : 135 + len(grows)] / limit
+    )
     assert grows[relative > 1.1].float().mean() > 0.95
     assert grows[(relative > 0.3) & (relative < 0.9)].float().mean() < 0.15

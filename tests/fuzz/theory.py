@@ -147,7 +147,7 @@ TABLE: dict[str, Entry] = {
     ),
     "theory.soft_cap_slope": entry(
         theory.soft_cap_slope,
-        logit=number(),
+        logit=number(-1e100, 1e100),
         cap=PLUS,
     ),
     "theory.settled_gradient_ratio": entry(
