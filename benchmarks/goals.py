@@ -9,6 +9,7 @@ function `rows` that returns its lines. With ``--record``, they are kept in
 
 import argparse
 import importlib
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,8 @@ from recording import RECORDS, record
 
 TITLES = {
     "monitor": "What watching costs",
+    "safeguards": "What a black box and a guard cost",
+    "watching": "What watching any training costs",
     "clipping": "What clipping costs",
     "sweep": "What a sweep saves",
     "logs": "What reading a log costs",
@@ -38,7 +41,7 @@ class Row(NamedTuple):
 
     what: str
     measured: float
-    """A ratio, unless ``what`` names a unit."""
+    """A ratio, unless ``what`` names a unit; NaN where ``what`` says why it lacks."""
     goal: str = ""
     met: bool | None = None
     """None without a goal."""
@@ -53,6 +56,8 @@ def at_least(what: str, measured: float, bound: float) -> Row:
 
 
 def number(value: float) -> str:
+    if math.isnan(value):
+        return ""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -119,14 +119,14 @@ def seconds_of_steps(
         return take_turns(steps, rounds)
 
 
-def take_turns(steps: list[Step], rounds: int) -> list[float]:
+def take_turns(steps: list[Step], rounds: int, cycle: int = CYCLE) -> list[float]:
     """Seconds of each kind of step; the first round warms up."""
     seconds: list[list[float]] = [[] for _ in steps]
-    for _ in range(math.ceil((rounds + 1) * CYCLE / TURN)):
+    for _ in range(math.ceil((rounds + 1) * cycle / TURN)):
         for step, found in zip(steps, seconds, strict=True):
             found += [timed(step) for _ in range(TURN)]
     return [
-        fmean(median(found[CYCLE + at :: CYCLE]) for at in range(CYCLE))
+        fmean(median(found[cycle + at :: cycle]) for at in range(cycle))
         for found in seconds
     ]
 

@@ -13,6 +13,7 @@ from . import (
     models,
     monitor,
     quadrature,
+    recorder,
     regularization,
     theory,
     training,
@@ -47,8 +48,11 @@ from .measure import (
     total_norm,
     update_norms,
     update_ratios,
+    update_rms,
 )
 from .monitor import GradientMonitor
+from .recorder import FlightRecorder
+from .replay import Replay, replay
 from .sweep import sweep
 from .training import accuracy, fit, lr_range_test
 from .watcher import Watcher, watch
@@ -57,10 +61,12 @@ __all__ = [
     "AttentionMonitor",
     "AutoClip",
     "DivergenceError",
+    "FlightRecorder",
     "GradientMonitor",
     "History",
     "Log",
     "NonFiniteGradientError",
+    "Replay",
     "SpikeGuard",
     "Watcher",
     "ZClip",
@@ -102,7 +108,9 @@ __all__ = [
     "parameter_norms",
     "quadrature",
     "read_log",
+    "recorder",
     "regularization",
+    "replay",
     "sharpness",
     "snapshot",
     "sweep",
@@ -111,6 +119,7 @@ __all__ = [
     "training",
     "update_norms",
     "update_ratios",
+    "update_rms",
     "watch",
     "watcher",
 ]

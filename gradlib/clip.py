@@ -5,7 +5,9 @@ norm *before*. Parameters whose ``grad`` is None are skipped; if there are no
 gradients at all, nothing happens and the norm is 0. Gradients that hold NaN or
 infinity are refused: where they come from is worth an error, and clipping would
 spread one NaN over all gradients, or turn the finite ones into zeros. The check
-costs one read of the device.
+costs one read of the device. With ``nonfinite="skip"`` there are no gradients
+afterwards, and the step moves nothing; with ``nonfinite="pass"`` they are left to
+others, such as a GradScaler.
 """
 
 import math
@@ -19,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gradlib.checks import check_count, check_limit, check_positive
-from gradlib.measure.gradients import Gradients, Parameters, gradients_of
+from gradlib.checks import check_choice, check_count, check_limit, check_positive
+from gradlib.measure.gradients import NONFINITE, Gradients, Parameters, gradients_of
 from gradlib.measure.sharded import is_sharded
 from gradlib.measure.tensors import (
     EXACT_IN_FLOAT32,
@@ -44,13 +46,13 @@ Clipper = Callable[[list[nn.Parameter]], object]
 Clip = float | Clipper
 
 
-def as_clipper(clip: Clip | None, *, error_if_nonfinite: bool = True) -> Clipper | None:
+def as_clipper(clip: Clip | None, *, nonfinite: str = "raise") -> Clipper | None:
     """What a training loop calls to clip: a function as it is, or one for a norm.
 
     Args:
         clip: Largest joint norm, > 0 (``math.inf`` never clips); or a function, called
             with the parameters after ``backward()``; or None.
-        error_if_nonfinite: As for `clip_norm_`, where ``clip`` is a norm.
+        nonfinite: As for `clip_norm_`, where ``clip`` is a norm.
 
     Raises:
         TypeError: ``clip`` is neither a number nor a function.
@@ -78,12 +80,12 @@ def as_clipper(clip: Clip | None, *, error_if_nonfinite: bool = True) -> Clipper
     bound = check_limit(clip, "clip")
     if bound is None or bound == math.inf:
         return None
-    return partial(clip_norm_, max_norm=bound, error_if_nonfinite=error_if_nonfinite)
+    return partial(clip_norm_, max_norm=bound, nonfinite=nonfinite)
 
 
 @torch.no_grad()
 def clip_value_(
-    parameters: Parameters, clip_value: float, *, error_if_nonfinite: bool = True
+    parameters: Parameters, clip_value: float, *, nonfinite: str = "raise"
 ) -> Tensor:
     """Bound each number of the gradients. The direction changes.
 
@@ -92,8 +94,9 @@ def clip_value_(
     Args:
         parameters: Parameters, or pairs (name, parameter).
         clip_value: Largest absolute value, in units of the gradient; > 0.
-        error_if_nonfinite: Refuse NaN and infinity. If False, as in torch, infinity
-            becomes ``clip_value`` and NaN stays.
+        nonfinite: What to do with NaN and infinity: ``"raise"``, ``"skip"``, or
+            ``"pass"``; with the last, as in torch,
+            infinity becomes ``clip_value`` and NaN stays.
 
     Returns:
         Scalar tensor: the L2 norm of all gradients before clipping.
@@ -111,7 +114,7 @@ def clip_value_(
         tensor([3.0000, 3.5000])
     """
     clip_value = check_positive(clip_value, "clip_value")
-    found = gradients_of(parameters, error_if_nonfinite=error_if_nonfinite)
+    found = gradients_of(parameters, nonfinite=nonfinite)
     if found.tensors:
         torch._foreach_clamp_min_(found.tensors, -clip_value)
         torch._foreach_clamp_max_(found.tensors, clip_value)
@@ -124,7 +127,7 @@ def clip_norm_(
     max_norm: float,
     norm_type: float = 2.0,
     *,
-    error_if_nonfinite: bool = True,
+    nonfinite: str = "raise",
 ) -> Tensor:
     """Rescale gradients so that their joint norm is at most ``max_norm``.
 
@@ -135,8 +138,10 @@ def clip_norm_(
         parameters: Parameters, or pairs (name, parameter).
         max_norm: Largest allowed norm, in units of the gradient; > 0.
         norm_type: Order of the norm, > 0; ``math.inf`` for the largest number.
-        error_if_nonfinite: Refuse NaN and infinity. If False nothing is read from the
-            device and, as in torch, NaN spreads and infinity leaves zeros.
+        nonfinite: What to do with NaN and infinity. ``"raise"``: refuse them.
+            ``"skip"``: set all gradients to None, so that the optimizer's step moves
+            nothing. ``"pass"``: read nothing from the device; as in torch, NaN spreads
+            and infinity leaves zeros. A GradScaler skips such steps itself.
 
     Returns:
         Scalar tensor: the norm before clipping.
@@ -157,14 +162,14 @@ def clip_norm_(
         Pascanu et al. 2013, https://arxiv.org/abs/1211.5063
     """
     max_norm = check_positive(max_norm, "max_norm")
-    found = gradients_of(parameters, norm_type, error_if_nonfinite=error_if_nonfinite)
+    found = gradients_of(parameters, norm_type, nonfinite=nonfinite)
     _scale_down_to_(found, max_norm)
     return found.total
 
 
 @torch.no_grad()
 def clip_each_norm_(
-    parameters: Parameters, max_norm: float, *, error_if_nonfinite: bool = True
+    parameters: Parameters, max_norm: float, *, nonfinite: str = "raise"
 ) -> Tensor:
     """Bound the norm of each parameter's gradient by itself.
 
@@ -174,8 +179,9 @@ def clip_each_norm_(
     Args:
         parameters: Parameters, or pairs (name, parameter).
         max_norm: Largest norm of one gradient, in units of the gradient; > 0.
-        error_if_nonfinite: Refuse NaN and infinity. If False nothing is read from the
-            device, and a broken gradient stays broken or becomes zero by itself.
+        nonfinite: What to do with NaN and infinity: ``"raise"``, ``"skip"``, or
+            ``"pass"``; with the last nothing is read from the device, and a
+            broken gradient stays broken or becomes zero by itself.
 
     Returns:
         Scalar tensor: the L2 norm of all gradients before clipping.
@@ -192,7 +198,7 @@ def clip_each_norm_(
         (tensor([[2.0000]]), tensor([1.]))
     """
     max_norm = check_positive(max_norm, "max_norm")
-    found = gradients_of(parameters, error_if_nonfinite=error_if_nonfinite)
+    found = gradients_of(parameters, nonfinite=nonfinite)
     if found.tensors:
         norms = torch.stack(on_one_device(found.norms))
         scales = torch.clamp(max_norm / (norms + 1e-6), max=1.0)
@@ -202,7 +208,7 @@ def clip_each_norm_(
 
 @torch.no_grad()
 def normalize_(
-    parameters: Parameters, norm: float = 1.0, *, error_if_nonfinite: bool = True
+    parameters: Parameters, norm: float = 1.0, *, nonfinite: str = "raise"
 ) -> Tensor:
     """Rescale gradients to a joint norm, up or down, so that only direction counts.
 
@@ -211,8 +217,8 @@ def normalize_(
     Args:
         parameters: Parameters, or pairs (name, parameter).
         norm: The L2 norm to give to all gradients together; > 0.
-        error_if_nonfinite: Refuse NaN and infinity. If False such
-            gradients are left as they are.
+        nonfinite: What to do with NaN and infinity: ``"raise"``, ``"skip"``, or
+            ``"pass"``; with the last such gradients are left as they are.
 
     Returns:
         Scalar tensor: the L2 norm of all gradients before.
@@ -232,7 +238,7 @@ def normalize_(
         Hazan et al. 2015, https://arxiv.org/abs/1507.02030
     """
     norm = check_positive(norm, "norm")
-    found = gradients_of(parameters, error_if_nonfinite=error_if_nonfinite)
+    found = gradients_of(parameters, nonfinite=nonfinite)
     if found.tensors:
         fits = found.size is not None and EXACT_IN_FLOAT32 < found.size < 1e38
         size = found.total if fits else _exact_norm(found.tensors)
@@ -252,7 +258,7 @@ def clip_adaptive_(
     clipping: float = 0.01,
     eps: float = 1e-3,
     *,
-    error_if_nonfinite: bool = True,
+    nonfinite: str = "raise",
 ) -> Tensor:
     """Bound the gradient of each output unit by the size of its weights (AGC).
 
@@ -267,8 +273,9 @@ def clip_adaptive_(
             None are skipped.
         clipping: Largest ratio of gradient to weights; > 0.
         eps: Smallest size that weights count for, so that units at zero can move.
-        error_if_nonfinite: Refuse NaN and infinity. If False nothing is read from the
-            device; a broken unit stays broken, and the others are clipped.
+        nonfinite: What to do with NaN and infinity: ``"raise"``, ``"skip"``, or
+            ``"pass"``; with the last nothing is read from the device, a broken
+            unit stays broken, and the others are clipped.
 
     Returns:
         Scalar tensor: the L2 norm of all gradients before clipping.
@@ -290,9 +297,7 @@ def clip_adaptive_(
         Brock et al. 2021, https://arxiv.org/abs/2102.06171
     """
     clipping, eps = check_positive(clipping, "clipping"), check_positive(eps, "eps")
-    found = gradients_of(
-        parameters, norms=_unit_norms, error_if_nonfinite=error_if_nonfinite
-    )
+    found = gradients_of(parameters, norms=_unit_norms, nonfinite=nonfinite)
     if not found.tensors:
         return found.total
     if any(map(is_sharded, found.tensors)):
@@ -318,8 +323,8 @@ class AutoClip:
     Args:
         percentile: Between 0 and 100; the paper's is 10.
         window: How many norms to keep. The paper keeps all.
-        error_if_nonfinite: Refuse NaN and infinity. If False such gradients are left
-            as they are.
+        nonfinite: What to do with NaN and infinity: ``"raise"``, ``"skip"``, or
+            ``"pass"``; with the last such gradients are left as they are.
 
     Attributes:
         norms: The norms kept, oldest first.
@@ -344,21 +349,21 @@ class AutoClip:
         percentile: float = 10.0,
         window: int = 1000,
         *,
-        error_if_nonfinite: bool = True,
+        nonfinite: str = "raise",
     ) -> None:
         self.percentile = check_positive(percentile, "percentile", zero_ok=True)
         if percentile > 100:
             raise ValueError(
                 f"percentile: expected a number from 0 to 100, got {percentile}"
             )
-        self.error_if_nonfinite = error_if_nonfinite
+        self.nonfinite = check_choice(nonfinite, "nonfinite", NONFINITE)
         self.norms: deque[float] = deque(maxlen=check_count(window, "window"))
         self._ranked: list[float] = []
 
     @torch.no_grad()
     def __call__(self, parameters: Parameters) -> Tensor:
         """Clip the gradients in place; return their L2 norm before, a scalar tensor."""
-        found = gradients_of(parameters, error_if_nonfinite=self.error_if_nonfinite)
+        found = gradients_of(parameters, nonfinite=self.nonfinite)
         size = found.norm()
         if 0 < size < math.inf:
             self._count(size)
@@ -407,8 +412,8 @@ class ZClip:
         decay: a; between 0 and 1, the memory is about 1 / (1 - a) steps.
         warmup: How many norms to count before clipping.
         max_norm: A fixed bound besides, from the first step on.
-        error_if_nonfinite: Refuse NaN and infinity. If False such gradients are left
-            as they are.
+        nonfinite: What to do with NaN and infinity: ``"raise"``, ``"skip"``, or
+            ``"pass"``; with the last such gradients are left as they are.
 
     Attributes:
         mean: m; None during warm-up.
@@ -436,14 +441,14 @@ class ZClip:
         warmup: int = 25,
         *,
         max_norm: float | None = None,
-        error_if_nonfinite: bool = True,
+        nonfinite: str = "raise",
     ) -> None:
         self.z_threshold = check_positive(z_threshold, "z_threshold")
         self.decay = check_positive(decay, "decay", below=1.0)
         self.warmup = check_count(warmup, "warmup")
         fixed = math.inf if max_norm is None else check_positive(max_norm, "max_norm")
         self.max_norm = fixed
-        self.error_if_nonfinite = error_if_nonfinite
+        self.nonfinite = check_choice(nonfinite, "nonfinite", NONFINITE)
         self.mean: float | None = None
         self.variance: float | None = None
         self._first: list[float] = []
@@ -451,7 +456,7 @@ class ZClip:
     @torch.no_grad()
     def __call__(self, parameters: Parameters) -> Tensor:
         """Clip the gradients in place; return their L2 norm before, a scalar tensor."""
-        found = gradients_of(parameters, error_if_nonfinite=self.error_if_nonfinite)
+        found = gradients_of(parameters, nonfinite=self.nonfinite)
         size = found.norm()
         if math.isfinite(size):
             _scale_down_to_(found, min(self._bound(size), self.max_norm))

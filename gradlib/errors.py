@@ -56,9 +56,9 @@ class NonFiniteGradientError(RuntimeError):
         self.kind = kind
         super().__init__(
             f"expected finite gradients, got {kind} in the gradient of {name}. "
-            "Skip this step, or find the operation with gradlib.first_nonfinite. Under "
-            "a GradScaler, which skips such steps itself, clip with "
-            "error_if_nonfinite=False."
+            "Find the operation with gradlib.first_nonfinite. To skip such steps, clip "
+            "with nonfinite='skip'; under a GradScaler, which skips them itself, with "
+            "nonfinite='pass'."
         )
 
 

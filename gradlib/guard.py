@@ -98,7 +98,7 @@ class SpikeGuard:
         Counter({'go': 7, 'skip': 1})
 
     References:
-        Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5.1
+        Chowdhery et al. 2023, https://arxiv.org/abs/2204.02311, section 5.1
     """
 
     def __init__(

@@ -52,6 +52,17 @@ def runs_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return any(map(callable, (*args[1:], *kwargs.values())))
 
 
+def loss_in(result: Any) -> Any:
+    """The loss in what a model or a step returned: under ``loss``, or first."""
+    if isinstance(result, Tensor):
+        return result
+    if isinstance(result, Mapping) and "loss" in result:
+        return result["loss"]
+    if isinstance(result, (tuple, list)) and result:
+        return result[0]
+    return getattr(result, "loss", result)
+
+
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     """All parameters of an optimizer, group after group."""
     return [p for group in optimizer.param_groups for p in group["params"]]

@@ -15,7 +15,12 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from gradlib.measure.sharded import is_sharded
-from gradlib.state import parameters_of, random_state, set_random_state
+from gradlib.state import (
+    parameters_of,
+    plain_name,
+    random_state,
+    set_random_state,
+)
 
 State = dict[str, Any]
 
@@ -125,8 +130,9 @@ class TrainingState:
         return sum(part.numel() * part.element_size() for part in map(_part, held))
 
     def _numbers(self) -> dict[str, Tensor]:
-        model = self.model
-        return dict(model.named_parameters()) | dict(model.named_buffers())
+        """Parameters and buffers, by their names without the prefixes of wrappers."""
+        named = (*self.model.named_parameters(), *self.model.named_buffers())
+        return {plain_name(name): tensor for name, tensor in named}
 
     def _optimizer_state(self) -> list[dict[str, Any]]:
         state = self.optimizer.state

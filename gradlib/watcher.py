@@ -7,6 +7,7 @@ whoever clips, and no line of the loop changes.
 
 import atexit
 import math
+import time
 import weakref
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -19,9 +20,20 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from gradlib.attention import AttentionMonitor
+from gradlib.backward import (
+    NO_BACKWARD,
+    BackwardPasses,
+    at_the_end,
+    current_backward,
+)
 from gradlib.checks import check_count, check_model, check_positive, check_type
 from gradlib.history import History
 from gradlib.hooks import Hooks
+from gradlib.measure.second_moment import (
+    check_second_moment,
+    rms_of,
+    second_moment_norms,
+)
 from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
 from gradlib.monitor import GradientProbe, check_multiple, columns
 from gradlib.rowfile import RowFile
@@ -32,9 +44,12 @@ __all__ = ["Watcher", "watch"]
 KEPT_ROWS = 1000
 """Rows that stay in memory, at least, where a file holds all of them."""
 
-_NO_BACKWARD = -1
+WAITING_ROWS = 25
+WAITING_SECONDS = 1.0
+"""Rows are read together: after so many, or so long after the last time. One at a time
+costs as much as the rest of the watching, for it finds the caches cold."""
+
 Names = tuple[str, ...]
-current_backward = torch._C._current_graph_task_id
 
 
 def watch(
@@ -43,6 +58,7 @@ def watch(
     *,
     every: int = 1,
     updates_every: int | None = None,
+    update_rms_every: int | None = None,
     attention: AttentionMonitor | None = None,
     scaler: GradScaler | None = None,
     file: str | PathLike[str] | None = None,
@@ -61,6 +77,9 @@ def watch(
     ``DistributedDataParallel``, ``fully_shard`` (norms are those of the whole, the same
     in all processes), and with optimizers that step inside the backward pass.
     Parameters that are unfrozen or added to the optimizer later get their column then.
+    After some steps only the parameters that came first in a backward pass are looked
+    at by Python. Where one then begins with others, the row of that step has no norms,
+    for they may have been clipped before they were seen.
 
     Args:
         model: Any module; names are those of its parameters, without the prefixes of
@@ -71,6 +90,10 @@ def watch(
             each so many steps, a multiple of ``every``. Such a step keeps a copy of all
             parameters while the optimizer steps. By default there are none, and never
             a copy.
+        update_rms_every: Record ``update_rms/<name>``, as `gradlib.update_rms` defines
+            it, each so many steps, a multiple of ``every``. It reads gradients as the
+            optimizer gets them, after clipping, and its second moments; a step that is
+            given a closure has none.
         attention: A new `gradlib.AttentionMonitor` of the model; its columns join the
             rows, each ``attention.every`` steps, a multiple of ``every``.
         scaler: The `torch.amp.GradScaler` of the loop. Norms are then divided by its
@@ -80,8 +103,8 @@ def watch(
         file: Rows are appended to this file of JSON lines, which ``gradlib log`` and
             `History.read` read; only the last thousand or two stay in memory. Of
             several processes the first writes it.
-        flush_seconds: A killed run loses the rows of at most so many seconds, and the
-            last row.
+        flush_seconds: A killed run loses the rows of at most so many seconds and one
+            more, and the last row.
         first_step: Number of the first step; by default 0, or one more than the last
             step of ``file``.
 
@@ -110,15 +133,19 @@ def watch(
     """
     check_model(model)
     every = check_count(every, "every")
+    optimizers = _optimizers(optimizer)
     if updates_every is not None:
         check_multiple(updates_every, every)
+    if update_rms_every is not None:
+        check_multiple(update_rms_every, every, "update_rms_every")
+        for one in optimizers:
+            check_second_moment(one)
     if attention is not None:
         check_type(AttentionMonitor, attention=attention)
         check_multiple(attention.every, every, "attention.every")
     flush_seconds = check_positive(flush_seconds, "flush_seconds", zero_ok=True)
     if first_step is not None:
         check_count(first_step, "first_step", least=0)
-    optimizers = _optimizers(optimizer)
     names = {id(p): plain_name(name) for name, p in model.named_parameters()}
     if not any(id(p) in names for o in optimizers for p in parameters_of(o)):
         raise ValueError(
@@ -131,7 +158,15 @@ def watch(
     if rows is not None and not _is_first_process():
         rows = None
     return Watcher(
-        names, optimizers, scaler, every, updates_every, attention, rows, first_step
+        names,
+        optimizers,
+        scaler,
+        every,
+        updates_every,
+        update_rms_every,
+        attention,
+        rows,
+        first_step,
     )
 
 
@@ -147,8 +182,13 @@ def _optimizers(given: Any) -> list[Optimizer]:
 def _is_first_process() -> bool:
     from torch import distributed
 
-    is_one_of_many = distributed.is_available() and distributed.is_initialized()
-    return not is_one_of_many or distributed.get_rank() == 0
+    return not _is_one_of_many() or distributed.get_rank() == 0
+
+
+def _is_one_of_many() -> bool:
+    from torch import distributed
+
+    return distributed.is_available() and distributed.is_initialized()
 
 
 class _Watched:
@@ -165,10 +205,15 @@ class _Watched:
         self.runs_closure = False
         self.has_stepped = False
 
+    @torch.no_grad()
     def measure(self) -> None:
         """Take the norms of the gradients that there are."""
         names, grads = self.probe.find()
         self.measured = names, DeferredNorms(grads)
+
+    def copy(self) -> None:
+        """Keep copies of the parameters, to compare with after the step."""
+        self.copies = {n: p.detach().clone() for n, p in self.named.items()}
 
 
 class _Row:
@@ -180,6 +225,7 @@ class _Row:
         self.scale = 1.0
         self.norms: list[tuple[Names, DeferredNorms]] = []
         self.updates: list[tuple[list[str], DeferredNumbers]] = []
+        self.update_rms: list[tuple[list[str], list[int], DeferredNumbers]] = []
         self.attention: tuple[Names, DeferredNumbers] | None = None
         self.is_skipped = False
 
@@ -208,6 +254,9 @@ class _Row:
             names += columns("parameter_norm", updated)
             names += columns("update_ratio", updated)
             numbers += [*wholes, *ratios_of(changes, wholes)]
+        for measured, counts, sizes_of_steps in self.update_rms:
+            names += columns("update_rms", measured)
+            numbers += rms_of(sizes_of_steps.read(), counts)
         if self.attention is not None:
             names += self.attention[0]
             numbers += self.attention[1].read()
@@ -241,6 +290,7 @@ class Watcher:
         scaler: GradScaler | None,
         every: int,
         updates_every: int | None,
+        update_rms_every: int | None,
         attention: AttentionMonitor | None,
         rows: RowFile | None,
         first_step: int,
@@ -252,12 +302,16 @@ class Watcher:
         self._scale = self._scale_now()
         self._every = every
         self._updates_every = updates_every
+        self._update_rms_every = update_rms_every
         self._attention = attention
         self._rows = rows
         self._history = History()
         self._given: dict[str, Tensor | float] = {}
-        self._waiting: _Row | None = None
-        self._last_backward = [_NO_BACKWARD]
+        self._waiting: list[_Row] = []
+        self._written_at = time.monotonic()
+        patience = WAITING_SECONDS if rows is None else rows.seconds
+        self._patience = min(patience, WAITING_SECONDS)
+        self._passes = BackwardPasses(self._begin_backward)
         self._hooks = Hooks()
         self._row = _Row(first_step, {})
         self._watched = [_Watched(optimizer) for optimizer in optimizers]
@@ -299,8 +353,8 @@ class Watcher:
                 "optimizer.step()."
             )
         numbers = {n: _number(value, n) for n, value in columns.items()}
-        if self._waiting is not None and self._waiting.step == last:
-            self._waiting.given |= numbers
+        if self._waiting and self._waiting[-1].step == last:
+            self._waiting[-1].given |= numbers
         elif last % self._every == 0:
             self._keep(last, tuple(numbers), [float(x) for x in numbers.values()])
 
@@ -310,6 +364,7 @@ class Watcher:
             return
         self.is_open = False
         self._hooks.close()
+        self._passes.close()
         if self._attention is not None:
             self._attention.stop()
         self._note_scale()
@@ -331,6 +386,11 @@ class Watcher:
     def _updates_are_due(self) -> bool:
         return self._updates_every is not None and self.step % self._updates_every == 0
 
+    @property
+    def _update_rms_is_due(self) -> bool:
+        every = self._update_rms_every
+        return every is not None and self.step % every == 0
+
     def _scale_now(self) -> float:
         return 1.0 if self._scaler is None else self._scaler.get_scale()
 
@@ -339,17 +399,7 @@ class Watcher:
         parameters = parameters_of(watched.optimizer)
         watched.count = len(parameters)
         known = {id(p) for p in watched.named.values()}
-        # torch holds the hooks of tensors where the collector of cycles sees them not
-        reference = weakref.ref(self)
-        last = self._last_backward
-
-        def measure(parameter: Tensor) -> None:
-            backward = current_backward()
-            if backward != last[0]:
-                last[0] = backward
-                if (watcher := reference()) and watcher._is_due:
-                    _at_the_end(watcher._after_others)
-
+        new = []
         for place, p in enumerate(parameters):
             name = self._names.get(id(p), f"parameter_{place}")
             if id(p) in known:
@@ -357,25 +407,33 @@ class Watcher:
             if p.requires_grad:
                 watched.frozen.pop(name, None)
                 watched.named[name] = p
-                hook = p.register_post_accumulate_grad_hook(measure)  # type: ignore[no-untyped-call]
-                self._hooks.keep(hook)
+                new.append(p)
             else:
                 watched.frozen[name] = p
         watched.probe = GradientProbe(watched.named)
+        self._passes.watch(new)
 
     def _adopt_new(self, watched: _Watched) -> None:
         """Watch what was unfrozen or added since."""
-        thawed = any(p.requires_grad for p in watched.frozen.values())
-        if thawed or len(parameters_of(watched.optimizer)) != watched.count:
+        frozen = watched.frozen
+        thawed = bool(frozen) and any(p.requires_grad for p in frozen.values())
+        groups = watched.optimizer.param_groups
+        if thawed or sum(len(group["params"]) for group in groups) != watched.count:
             self._adopt(watched)
+
+    def _begin_backward(self) -> None:
+        """Have the gradients measured at the end of the backward pass that runs."""
+        if self._is_due:
+            at_the_end(self._after_others if _is_one_of_many() else self._measure)
 
     def _after_others(self) -> None:
         """Wait once more: wrappers of many processes also finish at the end."""
-        _at_the_end(self._measure)
+        at_the_end(self._measure)
 
-    @torch.no_grad()
     def _measure(self) -> None:
-        self._note_scale()
+        if self._scaler is not None:
+            self._note_scale()
+        self._passes.clear()
         for watched in self._watched:
             if not (watched.runs_closure and watched.measured):
                 self._adopt_new(watched)
@@ -390,12 +448,11 @@ class Watcher:
                 for watched in self._watched:
                     self._take(watched)
                 self._end_row()
-            if self._waiting is not None:
-                self._waiting.is_skipped = True
+            if self._waiting:
+                self._waiting[-1].is_skipped = True
         self._scale = scale
 
     def _step_hooks(self, watched: _Watched) -> tuple[Any, Any]:
-        @torch.no_grad()
         def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if watched.has_stepped:
                 self._end_row()
@@ -404,14 +461,17 @@ class Watcher:
             if watched.runs_closure:
                 watched.measured = None
             elif self._is_due:
-                if current_backward() != _NO_BACKWARD:
+                if current_backward() != NO_BACKWARD:
                     watched.measure()  # it steps inside the backward pass
+                elif self._passes.has_missed:
+                    watched.measured = (), DeferredNorms([])  # may be clipped already
+                    self._passes.relearn()
                 self._take(watched)
+            if self._update_rms_is_due and not watched.runs_closure:
+                self._take_update_rms(watched)
             if self._updates_are_due:
-                named = watched.named
-                watched.copies = {n: p.detach().clone() for n, p in named.items()}
+                watched.copy()
 
-        @torch.no_grad()
         def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if watched.runs_closure and self._is_due:
                 self._take(watched)
@@ -440,6 +500,7 @@ class Watcher:
         if self._scaler is not None:
             self._row.given["loss_scale"] = self._scale
 
+    @torch.no_grad()
     def _take_updates(self, watched: _Watched) -> None:
         copies, watched.copies = watched.copies, {}
         changes = [watched.named[n].detach() - copy for n, copy in copies.items()]
@@ -451,14 +512,23 @@ class Watcher:
         if self._attention is not None and self._attention.is_due(self.step):
             self._attention.start()
 
+    def _take_update_rms(self, watched: _Watched) -> None:
+        names = {id(p): name for name, p in watched.named.items()}
+        found, norms, sizes = second_moment_norms(watched.optimizer, names)
+        self._row.update_rms.append((found, sizes, DeferredNumbers(norms)))
+
     def _end_row(self) -> None:
-        self._write()
-        if self._attention is not None and self._attention.is_due(self.step):
-            self._row.attention = self._attention.take()
+        waits = time.monotonic() - self._written_at
+        if len(self._waiting) >= WAITING_ROWS or waits > self._patience:
+            self._write()
+        attention = self._attention
+        if attention is not None and attention.is_due(self.step):
+            self._row.attention = attention.take()
         if self._is_due:
             self._row.given = {**self._given, **self._row.given}
-            self._waiting = self._row
+            self._waiting.append(self._row)
         self._given = {}
+        self._passes.end_step()
         self.step += 1
         self._row = _Row(self.step, {})
         for watched in self._watched:
@@ -466,11 +536,11 @@ class Watcher:
         self._listen()
 
     def _write(self) -> None:
-        """Read the numbers of the row that waits, and keep them."""
-        if self._waiting is None:
-            return
-        row, self._waiting = self._waiting, None
-        self._keep(row.step, *row.read())
+        """Read the numbers of the rows that wait, and keep them."""
+        self._written_at = time.monotonic()
+        waiting, self._waiting = self._waiting, []
+        for row in waiting:
+            self._keep(row.step, *row.read())
 
     def _keep(self, step: int, names: Names, numbers: list[float]) -> None:
         self._history.extend(step, names, numbers)
@@ -490,11 +560,6 @@ def _number(value: Any, name: str) -> Tensor | float:
     if not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     return float(value)
-
-
-def _at_the_end(callback: Any) -> None:
-    """Have a function called when the backward pass that runs now has ended."""
-    torch.autograd.Variable._execution_engine.queue_callback(callback)
 
 
 _OPEN: "weakref.WeakSet[Watcher]" = weakref.WeakSet()

@@ -16,8 +16,8 @@ from gradlib.checks import check_model
 from gradlib.clip import Clip, as_clipper
 from gradlib.diagnosis.nested import copied, tensors
 from gradlib.diagnosis.saved_state import unchanged_random_state
-from gradlib.measure.sharded import is_sharded
-from gradlib.state import bare_optimizer
+from gradlib.measure.sharded import check_one_process
+from gradlib.state import bare_optimizer, loss_in
 
 WATCHED_STEPS = 100
 FEWEST_STEPS = 30
@@ -178,33 +178,11 @@ class TrainingSetup:
                 "reduce the loss to one number"
             )
         (loss * self.loss_factor).backward()  # type: ignore[no-untyped-call]
-        clipper = as_clipper(self.clip, error_if_nonfinite=False)
+        clipper = as_clipper(self.clip, nonfinite="pass")
         if clipper is not None:
             clipper(list(self.model.parameters()))
         self.optimizer.step()
         return loss
-
-
-def check_one_process(model: nn.Module) -> None:
-    """Refuse a model whose processes would have to agree on every trial.
-
-    Raises:
-        ValueError: the model is distributed over several processes.
-    """
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    ranks = distributed.get_world_size()
-    kinds = {type(m).__name__ for m in model.modules()}
-    wrapped = kinds & {"DistributedDataParallel", "FullyShardedDataParallel"}
-    sharded = any(map(is_sharded, model.parameters()))
-    if ranks > 1 and (wrapped or sharded):
-        raise ValueError(
-            "model: expected a model on one process, got "
-            f"{', '.join(sorted(wrapped)) or 'parameters sharded (FSDP2)'} over "
-            f"{ranks} processes, which would wait for each other for ever. Start one "
-            "process, or diagnose a plain copy of the model on one rank"
-        )
 
 
 def _collect(batches: Iterable[Any], most: int) -> tuple[list[Any], bool]:
@@ -240,17 +218,6 @@ def _positional(model: nn.Module) -> int:
     return sum(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
     )
-
-
-def loss_in(result: Any) -> Any:
-    """The loss in what a model or a step returned: under ``loss``, or first."""
-    if isinstance(result, Tensor):
-        return result
-    if isinstance(result, Mapping) and "loss" in result:
-        return result["loss"]
-    if isinstance(result, (tuple, list)) and result:
-        return result[0]
-    return getattr(result, "loss", result)
 
 
 def as_number(loss: Any) -> float:

@@ -1,12 +1,14 @@
-"""A callback for the Trainer of transformers."""
+"""Callbacks for the Trainer of transformers."""
 
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
+from gradlib.recorder import FlightRecorder
 from gradlib.watcher import Watcher, watch
 
-__all__ = ["WatchCallback"]
+__all__ = ["RecorderCallback", "WatchCallback"]
 
 
 class WatchCallback(TrainerCallback):  # type: ignore[misc]
@@ -60,3 +62,49 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         if self.watcher is not None:
             self.watcher.close()
+
+
+class RecorderCallback(TrainerCallback):  # type: ignore[misc]
+    """Keep a black box of a training of ``Trainer``; `gradlib.replay` runs it again.
+
+    The norm at which it clips, the type of its autocast and its scaler are found.
+    ``replay(path, model)`` then needs no ``loss=``, unless the Trainer computes the
+    loss outside the model.
+
+    Args:
+        **options: As for `gradlib.FlightRecorder`: ``path``, ``every``, ...
+
+    Attributes:
+        recorder: The `FlightRecorder` of the last training, or None before it begins.
+
+    Example:
+        ``Trainer(model, args, train_dataset=data,
+        callbacks=[RecorderCallback(path="black_box.pt")])``
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.recorder: FlightRecorder | None = None
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, **training: Any
+    ) -> None:
+        if self.recorder is not None:
+            self.recorder.close()  # a training before this one was interrupted
+        optimizer = training["optimizer"]
+        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        options = {
+            "first_step": state.global_step,
+            "scheduler": training.get("lr_scheduler"),
+            "scaler": getattr(optimizer, "scaler", None),
+            "clip": args.max_grad_norm or None,
+            "autocast": dtype,
+            **self.options,
+        }
+        self.recorder = FlightRecorder(training["model"], optimizer, **options)
+
+    def on_train_end(
+        self, args: Any, state: Any, control: Any, **training: Any
+    ) -> None:
+        if self.recorder is not None:
+            self.recorder.close()

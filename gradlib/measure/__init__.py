@@ -1,4 +1,4 @@
-"""Sizes and directions of gradients, parameters and updates; NaN; curvature.
+"""Sizes and directions of gradients, parameters and updates; NaN; curvature; lags.
 
 Norms by layer read the device once, however many layers there are; a second time
 where a norm does not fit float32 and is taken again in float64.
@@ -16,6 +16,7 @@ from gradlib.measure.by_layer import (
 from gradlib.measure.curvature import jacobian_singular_values, sharpness
 from gradlib.measure.gradients import Parameters, checked_gradients, total_norm
 from gradlib.measure.nonfinite import NonFinite, first_nonfinite
+from gradlib.measure.second_moment import update_rms
 from gradlib.measure.through_time import gradient_by_lag, step_jacobians
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "total_norm",
     "update_norms",
     "update_ratios",
+    "update_rms",
 ]

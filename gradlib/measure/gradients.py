@@ -7,9 +7,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from gradlib.checks import check_positive
+from gradlib.checks import check_choice, check_positive
 from gradlib.errors import NonFiniteGradientError
+from gradlib.measure.sharded import is_sharded
 from gradlib.measure.tensors import joint_norm, kind_of, norms_of
+
+NONFINITE = ("raise", "skip", "pass")
+"""What can be done where a gradient holds NaN or infinity."""
 
 Parameters = Tensor | Iterable[Tensor] | Iterable[tuple[str, Tensor]]
 
@@ -67,7 +71,7 @@ def total_norm(parameters: Parameters, norm_type: float = 2.0) -> Tensor:
         >>> total_norm([p])
         tensor(5.)
     """
-    return gradients_of(parameters, norm_type, error_if_nonfinite=False).total
+    return gradients_of(parameters, norm_type, nonfinite="pass").total
 
 
 @torch.no_grad()
@@ -98,7 +102,7 @@ def checked_gradients(
         gradlib.errors.NonFiniteGradientError: expected finite gradients, got nan in
         the gradient of weight...
     """
-    found = gradients_of(parameters, norm_type, error_if_nonfinite=True)
+    found = gradients_of(parameters, norm_type, nonfinite="raise")
     return found.tensors, found.total
 
 
@@ -107,13 +111,21 @@ def gradients_of(
     norm_type: float = 2.0,
     *,
     norms: Norms = norms_of,
-    error_if_nonfinite: bool,
+    nonfinite: str,
 ) -> Gradients:
     """The gradients that are not None and their norms.
 
+    Args:
+        parameters: As for `total_norm`.
+        norm_type: As for `total_norm`.
+        norms: Takes the norms.
+        nonfinite: Where NaN or infinity is found, ``"raise"`` an error, ``"skip"`` the
+            step by setting all gradients to None, or let it ``"pass"`` unread.
+
     Raises:
-        NonFiniteGradientError: a gradient holds NaN or infinity, and that is checked.
+        NonFiniteGradientError: a gradient holds NaN or infinity, and that is to raise.
     """
+    check_choice(nonfinite, "nonfinite", NONFINITE)
     order = (
         math.inf if norm_type == math.inf else check_positive(norm_type, "norm_type")
     )
@@ -126,12 +138,18 @@ def gradients_of(
         return Gradients(owners, grads, [], torch.tensor(0.0), 0.0)
     each = norms(grads, order)
     total = joint_norm(each, order)
-    size = total.item() if error_if_nonfinite else None
+    size = None if nonfinite == "pass" else total.item()
     if size is not None and not math.isfinite(size):
-        _refuse_nonfinite(items)
         each = norms(grads, order, torch.float64)
         total = joint_norm(each, order)
         size = total.item()
+        broken = _broken(items, each)
+        if broken and nonfinite == "raise":
+            raise NonFiniteGradientError(*broken)
+        if broken:
+            for owner in owners:
+                owner.grad = None
+            return Gradients([], [], [], total, size)
     return Gradients(owners, grads, each, total, size)
 
 
@@ -170,11 +188,23 @@ def _dense(owner: Tensor, grad: Tensor) -> Tensor:
     return grad._values()
 
 
-def _refuse_nonfinite(items: list[Tensor] | list[tuple[str, Tensor]]) -> None:
+def _broken(
+    items: list[Tensor] | list[tuple[str, Tensor]], norms: list[Tensor]
+) -> tuple[str, str] | None:
+    """Name and kind of the first gradient with NaN or infinity.
+
+    Of one that is cut over processes the norm of the whole tells, in float64, so that
+    all processes find the same.
+    """
+    left = iter(norms)
     for position, item in enumerate(items):
         name, tensor = (
             item if isinstance(item, tuple) else (f"parameter {position}", item)
         )
-        kind = "" if tensor.grad is None else kind_of(tensor.grad)
+        if tensor.grad is None:
+            continue
+        norm = next(left)
+        kind = kind_of(norm if is_sharded(tensor.grad) else tensor.grad)
         if kind:
-            raise NonFiniteGradientError(name, kind)
+            return name, kind
+    return None

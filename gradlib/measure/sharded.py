@@ -24,6 +24,29 @@ def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "placements")
 
 
+def check_one_process(model: nn.Module) -> None:
+    """Refuse a model whose processes would have to agree on every trial.
+
+    Raises:
+        ValueError: the model is distributed over several processes.
+    """
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    ranks = distributed.get_world_size()
+    kinds = {type(m).__name__ for m in model.modules()}
+    wrapped = kinds & {"DistributedDataParallel", "FullyShardedDataParallel"}
+    sharded = any(map(is_sharded, model.parameters()))
+    if ranks > 1 and (wrapped or sharded):
+        raise ValueError(
+            "model: expected a model on one process, got "
+            f"{', '.join(sorted(wrapped)) or 'parameters sharded (FSDP2)'} over "
+            f"{ranks} processes, which would wait for each other for ever. Start one "
+            "process, or take a plain copy of the model on one rank"
+        )
+
+
 def parts_of(tensors: list[Tensor]) -> list[Tensor]:
     """What this process holds of each tensor; the same list if none is cut.
 

@@ -123,7 +123,8 @@ class DeferredNorms:
         self._numbers: DeferredNumbers | None = None
         if all(map(_IS_CPU, parts)):
             self._sizes = [norm.item() for norm in self._norms]
-            if not all(EXACT_IN_FLOAT32 < size < math.inf for size in self._sizes):
+            is_finite = math.hypot(*self._sizes) < math.inf
+            if not (is_finite and min(self._sizes, default=1.0) > EXACT_IN_FLOAT32):
                 self._norms = norms_of(parts, dtype=torch.float64)
                 self._sizes = [norm.item() for norm in self._norms]
 

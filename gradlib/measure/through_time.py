@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
+from torch.nn.functional import linear
 
 from gradlib.checks import check_function, check_type
 
@@ -54,7 +55,8 @@ def gradient_by_lag(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             "function: expected a scalar that depends on x, got shape "
             f"{tuple(y.shape)}, requires_grad={y.requires_grad}"
         )
-    (gradient,) = torch.autograd.grad(y.sum(), x, materialize_grads=True)
+    ones = torch.ones_like(y)
+    (gradient,) = torch.autograd.grad(y, x, ones, materialize_grads=True)
     # In float64: the square of a float32 gradient may underflow.
     by_step = gradient.double().square().sum(-1).mean(-2).sqrt()
     return by_step.flip(-1).to(x.dtype)
@@ -123,11 +125,17 @@ def step_jacobians(rnn: nn.RNNBase, x: Tensor, state: Tensor | None = None) -> T
 def _next_state(
     rnn: nn.RNNBase, weights: list[Tensor], state: Tensor, x: Tensor
 ) -> Tensor:
-    s, x = state[None], x[None]
-    if isinstance(rnn, nn.LSTM):
-        h, c = torch.lstm_cell(x, s.chunk(2, dim=1), *weights)
-        return torch.cat([h, c], dim=1)[0]
+    """One step, in operations that vmap knows; torch's own cells are not."""
+    into, across, *biases = weights
+    of_input, of_state = biases or (None, None)
+    h, c = state.chunk(2) if isinstance(rnn, nn.LSTM) else (state, None)
+    a, b = linear(x, into, of_input), linear(h, across, of_state)
+    if c is not None:
+        i, f, g, o = (a + b).chunk(4)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return torch.cat([o.sigmoid() * c.tanh(), c])
     if isinstance(rnn, nn.GRU):
-        return torch.gru_cell(x, s, *weights)[0]
-    cell = torch.rnn_relu_cell if rnn.mode == "RNN_RELU" else torch.rnn_tanh_cell
-    return cell(x, s, *weights)[0]
+        (r_in, z_in, n_in), (r, z, n) = a.chunk(3), b.chunk(3)
+        new = (n_in + (r_in + r).sigmoid() * n).tanh()
+        return new + (z_in + z).sigmoid() * (state - new)
+    return (a + b).relu() if rnn.mode == "RNN_RELU" else (a + b).tanh()

@@ -52,7 +52,9 @@ class SideBySide(nn.Module):
             check_type(Recurrent, models=model)
             _check_plain(model)
         self.kind = given[0].rnn.mode
-        shapes = {(m.rnn.mode, *(tuple(p.shape) for p in m.parameters())) for m in given}
+        shapes = {
+            (m.rnn.mode, *(tuple(p.shape) for p in m.parameters())) for m in given
+        }
         if len(shapes) > 1:
             raise ValueError(
                 f"models: expected one kind and shape, got {len(shapes)} different ones"
@@ -85,11 +87,10 @@ class SideBySide(nn.Module):
         """
         x = x if x.ndim == 4 else x[None]
         weighted = torch.matmul(x.movedim(2, 0), self.weight_ih) + self.bias_ih
-        recur = {"LSTM": self._lstm, "GRU": self._gru}.get(self.kind, self._plain)
         size = (*weighted.shape[1:-1], self.weight_hh.shape[1])
         state = [weighted.new_zeros(size) for _ in range(1 + (self.kind == "LSTM"))]
         for step, inputs in enumerate(weighted.unbind(0)):
-            state = recur(inputs, *state)
+            state = self._step(inputs, state)
             if each_state is not None:
                 state = [each_state(step, s) for s in state]
         answer: Tensor = torch.baddbmm(self.head_bias, state[-1], self.head_weight)
@@ -109,28 +110,26 @@ class SideBySide(nn.Module):
         """
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         parts = [g.flatten(1).norm(dim=1) for g in gradients]
-        norms = torch.stack(parts).norm(dim=0)
+        norms: Tensor = torch.stack(parts).norm(dim=0)
         factors = (max_norm / norms).clamp(max=1.0)
         for gradient in gradients:
             gradient *= factors[:, None, None]
         return norms
 
-    def _plain(self, inputs: Tensor, h: Tensor) -> list[Tensor]:
-        z = torch.baddbmm(inputs + self.bias_hh, h, self.weight_hh)
-        return [z.relu() if self.kind == "RNN_RELU" else z.tanh()]
-
-    def _lstm(self, inputs: Tensor, c: Tensor, h: Tensor) -> list[Tensor]:
-        z = torch.baddbmm(inputs + self.bias_hh, h, self.weight_hh)
-        i, f, g, o = z.chunk(4, dim=-1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        return [c, o.sigmoid() * c.tanh()]
-
-    def _gru(self, inputs: Tensor, h: Tensor) -> list[Tensor]:
-        r, z, n = torch.baddbmm(self.bias_hh, h, self.weight_hh).chunk(3, dim=-1)
-        r_in, z_in, n_in = inputs.chunk(3, dim=-1)
-        keep = (z + z_in).sigmoid()
-        new = (n_in + (r + r_in).sigmoid() * n).tanh()
-        return [new + keep * (h - new)]
+    def _step(self, inputs: Tensor, state: list[Tensor]) -> list[Tensor]:
+        """The next state, (c, h) of an LSTM, else h."""
+        h = state[-1]
+        if self.kind == "GRU":
+            r, z, n = torch.baddbmm(self.bias_hh, h, self.weight_hh).chunk(3, dim=-1)
+            r_in, z_in, n_in = inputs.chunk(3, dim=-1)
+            new = (n_in + (r + r_in).sigmoid() * n).tanh()
+            return [new + (z + z_in).sigmoid() * (h - new)]
+        gates = torch.baddbmm(inputs + self.bias_hh, h, self.weight_hh)
+        if self.kind == "LSTM":
+            i, f, g, o = gates.chunk(4, dim=-1)
+            c = f.sigmoid() * state[0] + i.sigmoid() * g.tanh()
+            return [c, o.sigmoid() * c.tanh()]
+        return [gates.relu() if self.kind == "RNN_RELU" else gates.tanh()]
 
 
 def _check_plain(model: Recurrent) -> None:

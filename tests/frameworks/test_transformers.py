@@ -1,16 +1,32 @@
-"""The callback under the real Trainer of transformers, with a tiny random model."""
+"""The callbacks under the real Trainer of transformers, and attention of its models."""
 
 import math
 
 import pytest
 import torch
 from torch.utils.data import Dataset
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
+from gradlib import attention_logits, replay
 from gradlib.history import History
-from gradlib.integrations.transformers import WatchCallback
+from gradlib.integrations.transformers import RecorderCallback, WatchCallback
 
 CLIP = 0.5
+DEATH = 137
 
 
 class Tokens(Dataset):
@@ -89,3 +105,126 @@ def test_an_interrupted_training_can_be_watched_again(tmp_path):
     assert len(callback.watcher.history) == 6
     hooks = [p._post_accumulate_grad_hooks for p in training.model.parameters()]
     assert not any(hooks)
+
+
+class Keeps(TrainerCallback):
+    """Keeps the weights with which the fatal step begins."""
+
+    def __init__(self):
+        self.weights = {}
+
+    def on_step_end(self, args, state, control, model, **training):
+        if state.global_step == DEATH:
+            named = model.state_dict().items()
+            self.weights = {name: t.detach().clone() for name, t in named}
+
+
+class Poisoned(Trainer):
+    """Gives one batch, at step 137, inputs that are NaN."""
+
+    def compute_loss(self, model, inputs, **others):
+        if self.state.global_step == DEATH:
+            ids = inputs.pop("input_ids")
+            embedded = model.get_input_embeddings()(ids).detach()
+            embedded[1, 3] = math.nan
+            inputs = {"inputs_embeds": embedded, **inputs}
+        return super().compute_loss(model, inputs, **others)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"gradient_accumulation_steps": 2},
+        {"bf16": True},
+        {"lr_scheduler_type": "cosine", "warmup_steps": 20},
+    ],
+    ids=lambda a: " ".join(a) or "plain",
+)
+def test_a_nan_at_step_137_is_replayed_bit_for_bit(tmp_path, arguments):
+    path = tmp_path / "black_box.pt"
+    callback, kept = RecorderCallback(path=path), Keeps()
+    settings = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=DEATH + 3, max_grad_norm=0.5,
+        per_device_train_batch_size=2, report_to=[], use_cpu=True,
+        learning_rate=1e-2, save_strategy="no", disable_tqdm=True, **arguments,
+    )  # fmt: skip
+    training = Poisoned(
+        model(), settings, train_dataset=Tokens(), callbacks=[callback, kept]
+    )
+    with pytest.warns(UserWarning, match=f"step {DEATH}: loss is nan"):
+        training.train()
+    assert not callback.recorder.is_open
+    assert not training.model._forward_pre_hooks
+
+    other = model()
+    found = replay(path, other, seconds=None)
+    assert (found.step, found.differs_at) == (DEATH, None)
+    assert len(found.losses) == DEATH - 100 + 1
+    assert found.born.kind == "nan"
+    assert found.born.where == "input"
+    state = other.state_dict()
+    assert kept.weights
+    for name, weight in kept.weights.items():
+        assert torch.equal(state[name], weight), name
+
+
+def test_the_report_names_the_cause(tmp_path):
+    path = tmp_path / "black_box.pt"
+    settings = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=DEATH + 1, report_to=[], use_cpu=True,
+        per_device_train_batch_size=2, save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    callback = RecorderCallback(path=path)
+    training = Poisoned(model(), settings, train_dataset=Tokens(), callbacks=[callback])
+    with pytest.warns(UserWarning, match=f"step {DEATH}"):
+        training.train()
+    assert replay(path, model()).report.verdict == "broken"
+
+
+SIZES = {
+    "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2,
+    "intermediate_size": 32, "max_position_embeddings": 32,
+}  # fmt: skip
+SHARED = {**SIZES, "num_key_value_heads": 2, "head_dim": 8}
+MODELS = {
+    "GPT-2": (GPT2LMHeadModel, GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 4}),
+    "BERT": (BertModel, BertConfig, SIZES),
+    "rotary, shared keys": (LlamaForCausalLM, LlamaConfig, SHARED),
+    "normalized": (Qwen3ForCausalLM, Qwen3Config, SHARED),
+    "capped": (
+        Gemma2ForCausalLM,
+        Gemma2Config,
+        SHARED | {"attn_logit_softcapping": 1.0},
+    ),
+}
+
+WAYS = [(name, "eager") for name in MODELS]
+WAYS += [(name, "sdpa") for name in MODELS if name != "capped"]  # it has no such way
+
+
+def built(name, way):
+    make, settings, sizes = MODELS[name]
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return make(settings(vocab_size=32, attn_implementation=way, **sizes, **ends))
+
+
+@pytest.mark.parametrize(("name", "way"), WAYS)
+def test_logits_give_the_weights_that_the_model_returns(name, way):
+    draw = torch.Generator().manual_seed(0)
+    padding = torch.tensor([[1] * 9, [1] * 6 + [0] * 3, [0] * 4 + [1] * 5])
+    batch = {
+        "input_ids": torch.randint(1, 32, (3, 9), generator=draw),
+        "attention_mask": padding,
+    }
+    found = attention_logits(built(name, way), batch)
+    with torch.no_grad():
+        told = built(name, "eager").eval()(**batch, output_attentions=True).attentions
+    assert len(found) == len(told) == 2
+    for logits, weights in zip(found.values(), told, strict=True):
+        seen = (logits > -torch.inf).any(-1)
+        assert seen.any(-1).all()
+        torch.testing.assert_close(
+            logits.softmax(-1)[seen], weights[seen], rtol=1e-4, atol=1e-6
+        )

@@ -4,7 +4,6 @@ import torch
 from hypothesis import strategies as st
 from kinds import (
     FINITE_GRADIENT,
-    FLAG,
     GENERATOR,
     INF,
     MATRIX,
@@ -20,6 +19,7 @@ from kinds import (
     Entry,
     Kind,
     below_one,
+    choice,
     count,
     entry,
     parameter,
@@ -110,6 +110,26 @@ PENALIZED = Kind(
 )
 MATRICES = Kind(PENALIZED.good, (*PENALIZED.bad, [torch.ones(3)]))
 
+
+def recurrence(cell: type[nn.RNNBase], width: int, steps: int) -> dict[str, object]:
+    """A recurrent layer, a sequence and a first state."""
+    size = 2 * width if cell is nn.LSTM else width
+    return {
+        "rnn": cell(2, width),
+        "x": torch.ones(steps, 2),
+        "state": torch.zeros(size),
+    }
+
+
+def stepped(model: nn.Module, steps: int) -> dict[str, object]:
+    """A model with gradients, and an Adam that has made steps with them."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    for _ in range(steps):
+        optimizer.step()
+    return {"model": model, "optimizer": optimizer}
+
+
+NO_ADAM = (7, None, torch.optim.SGD([torch.ones(1)], lr=0.1), nn.Linear(1, 1))
 LAYERS = (7, [], [7], "no such layer", ["no such layer"])
 
 
@@ -151,7 +171,7 @@ TABLE: dict[str, Entry] = {
         clip.clip_value_,
         parameters=PARAMETERS,
         clip_value=positive(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -160,7 +180,7 @@ TABLE: dict[str, Entry] = {
         parameters=PARAMETERS,
         max_norm=positive(),
         norm_type=TYPE_OF_NORM,
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -168,7 +188,7 @@ TABLE: dict[str, Entry] = {
         clip.clip_each_norm_,
         parameters=PARAMETERS,
         max_norm=positive(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -176,7 +196,7 @@ TABLE: dict[str, Entry] = {
         clip.normalize_,
         parameters=PARAMETERS,
         norm=positive(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -185,7 +205,7 @@ TABLE: dict[str, Entry] = {
         parameters=PARAMETERS,
         clipping=positive(),
         eps=positive(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -195,7 +215,7 @@ TABLE: dict[str, Entry] = {
         calls=Kind(st.integers(1, 4)),
         percentile=Kind(st.floats(0, 100), (-1.0, 101.0, NAN, INF, "1", None)),
         window=count(1, 3),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -207,7 +227,7 @@ TABLE: dict[str, Entry] = {
         decay=Kind(st.floats(0.01, 0.999), (0.0, *below_one().bad)),
         warmup=count(1, 3),
         max_norm=positive().or_none(),
-        error_if_nonfinite=FLAG,
+        nonfinite=choice("raise", "pass"),
         errors=BROKEN,
         changes=IN_PLACE,
     ),
@@ -219,6 +239,31 @@ TABLE: dict[str, Entry] = {
         parameters=PARAMETERS,
         norm_type=TYPE_OF_NORM,
         errors=BROKEN,
+    ),
+    "measure.gradient_by_lag": entry(
+        measure.gradient_by_lag,
+        function=Kind(
+            st.sampled_from([torch.sum, lambda x: x.sin().mean()]),
+            (torch.exp, lambda x: 1.0, lambda x: torch.ones(()), 7, "sum", None),
+        ),
+        x=Kind(
+            st.builds(
+                randn, st.lists(st.integers(1, 4), min_size=3, max_size=4), SMALL_SEED
+            ),
+            (torch.ones(2, 3), torch.ones(1, 2, 3).long(), [1.0], 7, None),
+        ),
+    ),
+    "measure.step_jacobians": entry(
+        measure.step_jacobians,
+        joint=st.builds(
+            recurrence,
+            st.sampled_from([nn.RNN, nn.LSTM, nn.GRU]),
+            st.integers(1, 4),
+            st.integers(1, 4),
+        ),
+        rnn=refused(*NO_MODEL, nn.ReLU(), nn.GRU(2, 3, num_layers=2)),
+        x=refused(torch.ones(3), torch.ones(1, 9), [1.0], 7, None),
+        state=refused(torch.ones(17), torch.ones(2, 2), [1.0], 7),
     ),
     "measure.gradient_norms": entry(
         measure.gradient_norms,
@@ -243,6 +288,12 @@ TABLE: dict[str, Entry] = {
         joint=st.builds(moved, NETWORK, st.sampled_from([0.0, 1e-9, 1.0, 1e30])),
         model=refused(*NO_MODEL),
         before=refused(7, None, [], {}, {"no such layer": torch.ones(2)}),
+    ),
+    "measure.update_rms": entry(
+        measure.update_rms,
+        joint=st.builds(stepped, NETWORK.filter(with_gradients), st.integers(0, 2)),
+        model=refused(*NO_MODEL, nn.Linear(2, 1)),
+        optimizer=refused(*NO_ADAM),
     ),
     "measure.gradient_angle": entry(
         measure.gradient_angle,

@@ -1,9 +1,10 @@
-"""Formulas: activations, mean-field theory, stability, precision, spectra."""
+"""Formulas: activations, mean-field theory, recurrence, stability, spectra."""
 
 import torch
 from hypothesis import strategies as st
 from kinds import (
     ACTIVATION,
+    GENERATOR,
     MATRIX,
     NAMED,
     NAN,
@@ -22,6 +23,7 @@ from kinds import (
     not_negative,
     number,
     positive,
+    randn,
 )
 
 from gradlib import activations, quadrature, theory
@@ -152,6 +154,30 @@ TABLE: dict[str, Entry] = {
     ),
     "theory.settled_gradient_ratio": entry(
         theory.settled_gradient_ratio, lr=PLUS, weight_decay=PLUS
+    ),
+    "theory.gate_half_life": entry(
+        theory.gate_half_life,
+        forget_bias=Kind(st.floats(allow_nan=False), (NAN, "1", None, [1.0])),
+    ),
+    "theory.truncation_share": entry(
+        theory.truncation_share, decay=below_one(), steps=count(0, 10**6)
+    ),
+    "theory.memory_sensitivity": entry(theory.memory_sensitivity, decay=below_one()),
+    "theory.lyapunov_exponents": entry(
+        theory.lyapunov_exponents,
+        jacobians=Kind(
+            st.builds(
+                lambda steps, n, seed: randn([steps, n, n], seed),
+                st.integers(2, 4),
+                st.integers(2, 4),
+                SMALL_SEED,
+            ),
+            (torch.ones(2, 2), torch.ones(1, 2, 3), torch.ones(1, 1, 1) * NAN, 7, None),
+        ),
+        k=count(1, 2),
+        skip=count(0, 1),
+        generator=GENERATOR,
+        changes=("random state",),
     ),
     "theory.max_sharpness": entry(
         theory.max_sharpness, lr=PLUS, optimizer=OPTIMIZER, momentum=below_one()

@@ -51,6 +51,8 @@ from gradlib.history import History
 from gradlib.logs import read_log
 from gradlib.models import small_transformer
 from gradlib.monitor import GradientMonitor
+from gradlib.recorder import FlightRecorder
+from gradlib.replay import replay
 from gradlib.sweep import Ensemble, build, sweep
 from gradlib.training import accuracy, fit, lr_range_test
 from gradlib.watcher import watch
@@ -86,6 +88,55 @@ def watched(
     assert len(monitor.history) >= 1
 
 
+def still(model: object) -> torch.optim.Optimizer:
+    """An optimizer of the model, if it is one, that moves nothing."""
+    parameters = list(model.parameters()) if isinstance(model, nn.Module) else []
+    return torch.optim.SGD(parameters or [torch.zeros(1)], lr=0.0)
+
+
+def replayed(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor],
+    steps: int,
+    optimizer: object,
+    path: object,
+    loss: object,
+    replay_clip: object,
+    replay_autocast: object,
+    seconds: object,
+    **settings: object,
+) -> None:
+    """What was recorded runs again, and closing leaves no hook."""
+
+    def cost(model: nn.Module, pair: tuple[Tensor, Tensor]) -> Tensor:
+        return cross_entropy(model(pair[0]), pair[1])
+
+    if optimizer == "sgd":
+        optimizer = still(model)
+    with tempfile.TemporaryDirectory() as folder:
+        if path == "box.pt":
+            path = Path(folder) / path
+        with FlightRecorder(model, optimizer, path=path, **settings) as recorder:
+            for _ in range(steps):
+                model.zero_grad()
+                pair = recorder.batch(batch)
+                cost(model, pair).backward()
+                optimizer.step()
+            if recorder.is_open:
+                recorder.write()
+        if not path.exists():
+            return
+        found = replay(
+            path,
+            model,
+            loss=cost if loss == "cost" else loss,
+            clip=replay_clip,
+            autocast=replay_autocast,
+            seconds=seconds,
+        )
+    assert found.differs_at is None
+
+
 def recorded_by_watch(
     model: nn.Module,
     batch: tuple[Tensor, Tensor],
@@ -95,8 +146,7 @@ def recorded_by_watch(
 ) -> None:
     """Each due step has a row, and closing leaves no hook."""
     if optimizer == "sgd":
-        parameters = list(getattr(model, "parameters", nn.Module().parameters)())
-        optimizer = torch.optim.SGD(parameters or [torch.zeros(1)], lr=0.0)
+        optimizer = still(model)
     with watch(model, optimizer, **settings) as watcher:
         for _ in range(steps):
             model.zero_grad()
@@ -145,8 +195,7 @@ def guarded(
 ) -> None:
     """Each loss is judged; what is not finite never goes."""
     if optimizer == "sgd":
-        parameters = list(getattr(model, "parameters", nn.Module().parameters)())
-        optimizer = torch.optim.SGD(parameters or [torch.zeros(1)], lr=0.0)
+        optimizer = still(model)
     guard = SpikeGuard(model, optimizer, **settings)
     for loss in losses:
         decision = guard.judge(loss, norm, update_rms)
@@ -243,6 +292,24 @@ def claimed(value: float, above: float, below: float) -> None:
     quiet(chapter.claim, "a claim", value, above=above, below=below)
 
 
+RECORDING: dict[str, object] = dict(
+    model=Kind(NETWORK, (7, None)),
+    batch=Kind(PAIR),
+    steps=Kind(st.integers(1, 4)),
+    optimizer=Kind(st.just("sgd"), (7, None, nn.Linear(1, 1))),
+    path=Kind(st.just("box.pt"), (7, None)),
+    every=count(1, 3),
+    clip=Kind(st.sampled_from([None, 1.0, INF]), (0.0, -1.0, NAN, "1")),
+    autocast=Kind(st.none(), ("float16", 7)),
+    first_step=count(0, 9),
+    in_memory=FLAG,
+    loss=Kind(st.just("cost"), (7, None, lambda m, b: m(b[0]).sum(dim=1))),
+    replay_clip=Kind(st.none(), (0.0, NAN, "norm")),
+    replay_autocast=Kind(st.none(), ("float16", 7)),
+    seconds=Kind(st.none(), (0.0, -1.0, "1")),
+    named={"replay_clip": "clip", "replay_autocast": "autocast"},
+    changes=("weights", "gradients to None", "random state"),
+)
 TABLE: dict[str, Entry] = {
     "training.fit": entry(
         fit,
@@ -376,6 +443,8 @@ TABLE: dict[str, Entry] = {
             (7, None, "stop", 1.0),
         ),
     ),
+    "recorder.FlightRecorder": entry(replayed, **RECORDING),
+    "replay.replay": entry(replayed, **RECORDING),
     "history.History": entry(
         history_of,
         rows=Kind(ROWS),

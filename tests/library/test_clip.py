@@ -369,20 +369,20 @@ def test_unchecked_broken_gradients_do_as_in_torch(bad: float) -> None:
         return net
 
     ours, theirs = broken(), broken()
-    clip_norm_(ours.parameters(), 1.0, error_if_nonfinite=False)
+    clip_norm_(ours.parameters(), 1.0, nonfinite="pass")
     clip_grad_norm_(theirs.parameters(), 1.0)
     same(grads(ours.parameters()), grads(theirs.parameters()))
     ours, theirs = broken(), broken()
-    clip_value_(ours.parameters(), 1.0, error_if_nonfinite=False)
+    clip_value_(ours.parameters(), 1.0, nonfinite="pass")
     clip_grad_value_(theirs.parameters(), 1.0)
     same(grads(ours.parameters()), grads(theirs.parameters()))
     ours, theirs = broken(), broken()
-    clip_each_norm_(ours.parameters(), 1.0, error_if_nonfinite=False)
+    clip_each_norm_(ours.parameters(), 1.0, nonfinite="pass")
     for p in theirs.parameters():
         clip_grad_norm_(p, 1.0)
     same(grads(ours.parameters()), grads(theirs.parameters()))
     ours, theirs = broken(), broken()
-    clip_adaptive_(ours.parameters(), error_if_nonfinite=False)
+    clip_adaptive_(ours.parameters(), nonfinite="pass")
     adaptive_clip_grad(theirs.parameters())
     same(grads(ours.parameters()), grads(theirs.parameters()))
 
@@ -391,9 +391,9 @@ def test_unchecked_broken_gradients_do_as_in_torch(bad: float) -> None:
 @pytest.mark.parametrize(
     "clip",
     [
-        partial(normalize_, error_if_nonfinite=False),
-        AutoClip(error_if_nonfinite=False),
-        ZClip(warmup=1, max_norm=1.0, error_if_nonfinite=False),
+        partial(normalize_, nonfinite="pass"),
+        AutoClip(nonfinite="pass"),
+        ZClip(warmup=1, max_norm=1.0, nonfinite="pass"),
     ],
     ids=["normalize", "auto", "z"],
 )
@@ -522,7 +522,7 @@ def test_the_device_is_read_once(
     ],
 )
 def test_without_the_check_nothing_is_read(clip: Clipper, reads: list[str]) -> None:
-    clip(model().parameters(), error_if_nonfinite=False)
+    clip(model().parameters(), nonfinite="pass")
     assert reads == []
 
 
@@ -571,7 +571,7 @@ def test_normalize_reaches_tiny_gradients() -> None:
 
 
 def test_autoclip_counts_neither_zero_nor_broken_norms() -> None:
-    clip = AutoClip(error_if_nonfinite=False)
+    clip = AutoClip(nonfinite="pass")
     for size in (2.0, 0.0, math.nan, math.inf, 3.0):
         clip(with_grads([np.array([size])]))
     assert list(clip.norms) == [2.0, 3.0]
@@ -586,7 +586,7 @@ def test_memory_holds_norms_beyond_the_range_of_float32() -> None:
 
 
 def test_zclip_does_not_count_broken_norms() -> None:
-    clip = ZClip(warmup=2, error_if_nonfinite=False)
+    clip = ZClip(warmup=2, nonfinite="pass")
     for size in (2.0, math.nan, 4.0, math.inf):
         clip(with_grads([np.array([size])]))
     assert (clip.mean, clip.variance) == (3.0, 1.0)
@@ -716,6 +716,75 @@ def test_the_state_of_something_else_is_refused():
 def test_an_error_names_the_choice_under_a_scaler():
     p = torch.nn.Parameter(torch.zeros(1))
     p.grad = torch.tensor([math.inf])
-    with pytest.raises(NonFiniteGradientError, match="error_if_nonfinite=False"):
+    with pytest.raises(NonFiniteGradientError, match="nonfinite='skip'; under a Grad"):
         ZClip()([p])
-    ZClip(error_if_nonfinite=False)([p])
+    ZClip(nonfinite="pass")([p])
+
+
+ALL = [
+    partial(clip_value_, clip_value=1.0),
+    partial(clip_norm_, max_norm=1.0),
+    partial(clip_each_norm_, max_norm=1.0),
+    clip_adaptive_,
+    normalize_,
+]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("clip", ALL)
+def test_a_step_that_is_skipped_moves_nothing(clip: Clipper, bad: float) -> None:
+    net = model()
+    adam = torch.optim.Adam(net.parameters(), lr=0.1, weight_decay=0.1)
+    adam.step()
+    before = [p.detach().clone() for p in net.parameters()]
+    next(net.parameters()).grad.view(-1)[0] = bad
+    assert not clip(net.parameters(), nonfinite="skip").isfinite()
+    assert all(p.grad is None for p in net.parameters())
+    adam.step()
+    for p, old in zip(net.parameters(), before, strict=True):
+        assert torch.equal(p, old)
+
+
+@pytest.mark.parametrize("clip", ALL)
+def test_a_finite_step_is_not_skipped(clip: Clipper) -> None:
+    skipping, raising = model(1e30), model(1e30)
+    clip(skipping.parameters(), nonfinite="skip")
+    clip(raising.parameters())
+    for p, q in zip(skipping.parameters(), raising.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad)
+
+
+def test_memory_does_not_count_a_step_that_is_skipped() -> None:
+    for clip in (AutoClip(nonfinite="skip"), ZClip(warmup=9, nonfinite="skip")):
+        broken = with_grads([np.array([math.nan])])
+        clip(broken)
+        assert broken[0].grad is None
+        assert not (clip.norms if isinstance(clip, AutoClip) else clip._first)
+
+
+@pytest.mark.parametrize("make", [AutoClip, ZClip])
+def test_memory_passes_over_the_overflow_of_a_scaler(make: type) -> None:
+    """The scaler skips its first steps; they are not counted, and training goes on."""
+    net, clip = model(), make(nonfinite="pass")
+    sgd = torch.optim.SGD(net.parameters(), lr=1e-3)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    finite = []
+    for _ in range(12):
+        sgd.zero_grad()
+        loss = sum(10 * p.square().sum() + p.sum() for p in net.parameters())
+        scaler.scale(loss).backward()
+        scaler.unscale_(sgd)
+        finite.append(bool(clip(net.parameters()).isfinite()))
+        scaler.step(sgd)
+        scaler.update()
+    assert not finite[0]
+    assert finite[-1]
+    counted = clip.norms if isinstance(clip, AutoClip) else clip._first
+    assert len(counted) == sum(finite)
+
+
+def test_other_words_are_refused() -> None:
+    with pytest.raises(ValueError, match="nonfinite: expected one of raise, skip, pa"):
+        clip_norm_(model().parameters(), 1.0, nonfinite="ignore")
+    with pytest.raises(ValueError, match="nonfinite: expected one of raise, skip, pa"):
+        ZClip(nonfinite="ignore")

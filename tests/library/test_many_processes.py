@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
-from gradlib import AutoClip, ZClip, watch
+from gradlib import AutoClip, NonFiniteGradientError, ZClip, watch
 from gradlib.clip import clip_adaptive_, clip_each_norm_, clip_norm_, clip_value_
 from gradlib.clip import normalize_
 from gradlib.measure import first_nonfinite, gradient_norms, parameter_norms
@@ -80,6 +80,19 @@ CLIPPERS = {
 found = {"whole": train(network(), None), "clipped": clipped(network())}
 found["clipped in parts"] = clipped(sharded_by_layer(), SHARE)
 
+def broken_in_one_part(nonfinite):
+    model = sharded_by_layer()
+    F.cross_entropy(model(X[SHARE]), Y[SHARE]).backward()
+    if RANK == 1:
+        model[2].weight.grad.to_local()[0, 0] = math.nan
+    try:
+        clip_norm_(model.named_parameters(), 1.0, nonfinite=nonfinite)
+    except NonFiniteGradientError as error:
+        return [error.name, error.kind]
+    return [p.grad is None for p in model.parameters()]
+
+found["broken in one part"] = [broken_in_one_part("raise"), broken_in_one_part("skip")]
+
 def first_broken(model):
     inputs = X[SHARE] * (math.nan if RANK == 1 else 1.0)
     return first_nonfinite(model, lambda: F.cross_entropy(model(inputs), Y[SHARE]))
@@ -140,6 +153,11 @@ def test_units_in_several_processes_are_refused(answers):
     for answer in answers:
         assert "cut over processes" in answer["clipped in parts"]["AGC"]
         assert isinstance(answer["clipped"]["AGC"], list)
+
+
+def test_all_processes_refuse_or_skip_a_gradient_that_is_broken_in_one(answers):
+    for answer in answers:
+        assert answer["broken in one part"] == [["2.weight", "nan"], [True] * 4]
 
 
 @pytest.mark.parametrize("kind", ["DDP", "FSDP2"])

@@ -16,7 +16,16 @@ from stamp_repository import canonical, owner_and_name, stamp
 
 LEVELS = [
     {"errors", "checks", "hooks", "tables", "face"},
-    {"state", "history", "rowfile", "activations", "quadrature", "checkpoint"},
+    {"plain_values", "whole_file"},
+    {
+        "backward",
+        "state",
+        "history",
+        "rowfile",
+        "activations",
+        "quadrature",
+        "checkpoint",
+    },
     {"logs"},
     {"measure"},
     {"attention", "clip", "monitor", "watcher"}
@@ -27,6 +36,7 @@ LEVELS = [
     {"initialization", "training"},
     {"sweep"},
     {"diagnosis"},
+    {"replay"},
     {"plotting"},
     {"figures", "chapter", "__main__"},
 ]

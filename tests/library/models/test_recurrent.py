@@ -115,7 +115,7 @@ def test_seed_leaves_torch_alone() -> None:
         ({"nonlinearity": "gelu"}, "nonlinearity: expected one of tanh, relu"),
         ({"spectral_radius": -1.0}, "spectral_radius: expected a finite number >= 0"),
         ({"hidden_scheme": "he"}, "hidden_scheme: expected one of orthogonal"),
-        ({"forget_bias": 1.0}, "forget_bias: expected only with kind='lstm'"),
+        ({"forget_bias": 1.0}, "forget_bias: expected only with .*'lstm' or 'gru'"),
     ],
 )
 def test_bad_arguments_are_refused(options: dict[str, object], message: str) -> None:

@@ -15,7 +15,6 @@ from gradlib.theory import (
     LogNormMoments,
     batch_norm_growth,
     batch_norm_residual_growth,
-    cell_growth,
     finite_width_moments,
     residual_growth,
 )
@@ -148,30 +147,6 @@ def test_finite_width_moments_have_a_closed_form() -> None:
     assert (mean, variance) == (-0.5, 1.0)
 
 
-@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0, 5.0])
-def test_cell_growth_is_that_of_an_lstm(bias: float) -> None:
-    cell = torch.nn.LSTMCell(3, 4).double()
-    for parameter in cell.parameters():
-        torch.nn.init.zeros_(parameter)
-    with torch.no_grad():
-        cell.bias_hh[4:8] = bias
-    start = torch.ones(1, 4, dtype=torch.float64, requires_grad=True)
-    inputs = torch.zeros(1, 3, dtype=torch.float64)
-    h, c = torch.zeros_like(start), start
-    for _ in range(20):
-        h, c = cell(inputs, (h, c))
-    (gradient,) = torch.autograd.grad(c.sum(), start)
-    expected = torch.full_like(gradient, cell_growth(bias, 20))
-    torch.testing.assert_close(gradient, expected)
-
-
-def test_cell_growth_at_the_limits() -> None:
-    assert cell_growth(0.0, 3) == 0.125
-    assert cell_growth(2, 0) == 1.0
-    assert cell_growth(-1e4, 2) == 0.0
-    assert cell_growth(math.inf, 100) == 1.0
-
-
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -184,9 +159,6 @@ def test_cell_growth_at_the_limits() -> None:
         (lambda: residual_growth(3, -0.1), ValueError, "scale: .* >= 0, got -0.1"),
         (lambda: finite_width_moments([]), ValueError, "widths: .*got none"),
         (lambda: finite_width_moments([10, 0]), ValueError, "widths: .* >= 1, got 0"),
-        (lambda: cell_growth("1", 3), TypeError, "forget_bias: .*got str"),
-        (lambda: cell_growth(math.nan, 3), ValueError, "forget_bias: .*got nan"),
-        (lambda: cell_growth(1.0, -1), ValueError, "steps: .* >= 0, got -1"),
     ],
 )
 def test_messages(
