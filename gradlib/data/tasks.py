@@ -1,4 +1,4 @@
-"""Synthetic tasks: long memory in time, and noise with heavy tails."""
+"""Synthetic tasks: memory in time, sequences of tokens, and noise with heavy tails."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gradlib.checks import check_choice, check_count, check_generator, check_positive
+from gradlib.checks import (
+    check_choice,
+    check_count,
+    check_generator,
+    check_positive,
+    check_type,
+)
 
 
 def adding_problem(n: int, length: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -95,6 +101,92 @@ def copy_task(
     signaled = blanks.clone()
     signaled[:, delay - 1] = symbols + 1
     return torch.cat([kept, signaled], dim=1), torch.cat([blanks, kept], dim=1)
+
+
+def repeat_task(
+    n: int, length: int, *, vocab: int = 16, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Random tokens whose second half repeats the first, for models of the next token.
+
+    With length 4 and tokens a, b, c; -100 marks targets that do not count:
+
+        input   a b c a
+        target  _ _ a b
+
+    A model that guesses has a cross-entropy of log(vocab) a token that counts.
+
+    Args:
+        n: Number of sequences.
+        length: Tokens of an input; an even number >= 2.
+        vocab: Number of different tokens.
+        seed: The same seed gives the same sequences.
+
+    Returns:
+        Inputs and targets, int64 of shape (n, length).
+
+    Raises:
+        ValueError: a count is too small, or ``length`` is odd.
+
+    Example:
+        >>> tokens, targets = repeat_task(1, 4, vocab=10)
+        >>> tokens.tolist(), targets.tolist()
+        ([[4, 9, 3, 4]], [[-100, -100, 4, 9]])
+    """
+    check_count(n, "n")
+    check_count(length, "length", least=2)
+    check_count(vocab, "vocab")
+    if length % 2:
+        raise ValueError(f"length: expected an even number, got {length}")
+    half = length // 2
+    once = torch.randint(vocab, (n, half + 1), generator=_generator(seed))
+    tokens = torch.cat([once, once], dim=1)
+    targets = tokens[:, 1 : length + 1].clone()
+    targets[:, :half] = -100
+    return tokens[:, :length].clone(), targets
+
+
+def markov_chain(n: int, length: int, transitions: Tensor, *, seed: int = 0) -> Tensor:
+    """Sequences in which the next token depends on the last few, and on chance.
+
+    Args:
+        n: Number of sequences.
+        length: Tokens of a sequence, at least the order of the chain.
+        transitions: Probabilities of the next token, one axis of size vocab for each
+            earlier token, oldest first, and one for the next: shape (vocab, vocab) for
+            order 1, (vocab, vocab, vocab) for order 2.
+        seed: The same seed gives the same sequences. The first tokens are uniform.
+
+    Returns:
+        Int64 of shape (n, length).
+
+    Raises:
+        TypeError: ``transitions`` is no tensor.
+        ValueError: a count is too small, or ``transitions`` are no probabilities.
+
+    Example:
+        >>> forward = torch.eye(5).roll(1, dims=1)  # always the next token
+        >>> markov_chain(1, 6, forward).tolist()
+        [[4, 0, 1, 2, 3, 4]]
+    """
+    check_type(Tensor, transitions=transitions)
+    order = transitions.ndim - 1
+    sides = set(transitions.shape)
+    sums = transitions.sum(-1) if order > 0 and len(sides) == 1 else torch.zeros(())
+    near = bool(torch.isclose(sums, torch.ones_like(sums), atol=1e-4).all())
+    if not near or (transitions < 0).any() or not transitions.is_floating_point():
+        raise ValueError(
+            "transitions: expected probabilities of shape (vocab, ..., vocab) that add "
+            f"up to 1 along the last axis, got shape {tuple(transitions.shape)}. Apply "
+            "softmax(-1)."
+        )
+    check_count(n, "n")
+    check_count(length, "length", least=order)
+    generator = _generator(seed)
+    tokens = list(torch.randint(len(transitions), (order, n), generator=generator))
+    while len(tokens) < length:
+        chances = transitions.cpu()[tuple(tokens[-order:])]
+        tokens.append(torch.multinomial(chances, 1, generator=generator)[:, 0])
+    return torch.stack(tokens, dim=1)
 
 
 def heavy_tailed_noise(

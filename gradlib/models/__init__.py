@@ -11,7 +11,14 @@ from gradlib.models.recurrent import (
     recurrent_lm,
 )
 from gradlib.models.side_by_side import SideBySide
-from gradlib.models.transformer import Transformer, small_transformer, token_loss
+from gradlib.models.transformer import (
+    Transformer,
+    qk_clip_,
+    query_key_groups,
+    small_transformer,
+    token_loss,
+    z_loss,
+)
 from gradlib.models.vision import resnet18, vgg11
 
 __all__ = [
@@ -21,6 +28,8 @@ __all__ = [
     "Transformer",
     "deep_mlp",
     "initialize_hidden_",
+    "qk_clip_",
+    "query_key_groups",
     "recurrent_classifier",
     "recurrent_lm",
     "resnet18",
@@ -28,4 +37,5 @@ __all__ = [
     "small_transformer",
     "token_loss",
     "vgg11",
+    "z_loss",
 ]

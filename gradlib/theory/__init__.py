@@ -4,6 +4,7 @@
 - the critical line between vanishing and exploding gradients;
 - growth through whole architectures: norms, residual branches, finite width;
 - recurrence: gates, truncation, memory, Lyapunov exponents;
+- attention: the floor under its entropy, the bounds of its logits;
 - stability of training: learning rates, Adam's spikes, weight decay, gradient noise;
 - spectra of Jacobians, and the limits of half precision.
 """
@@ -14,6 +15,11 @@ from gradlib.theory.architectures import (
     batch_norm_residual_growth,
     finite_width_moments,
     residual_growth,
+)
+from gradlib.theory.attention import (
+    attention_entropy_floor,
+    qk_norm_bound,
+    soft_cap_slope,
 )
 from gradlib.theory.critical_line import CriticalPoint, critical_line, critical_sigma_w2
 from gradlib.theory.mean_field import (
@@ -51,6 +57,7 @@ from gradlib.theory.stability import (
     max_learning_rate,
     max_sharpness,
     noise_floor,
+    settled_gradient_ratio,
     squared_gradient_norm,
     weight_decay_equilibrium,
 )
@@ -63,6 +70,7 @@ __all__ = [
     "SpikePeak",
     "adam_spike",
     "adam_spike_peak",
+    "attention_entropy_floor",
     "batch_norm_growth",
     "batch_norm_residual_growth",
     "cell_growth",
@@ -84,9 +92,12 @@ __all__ = [
     "noise_floor",
     "overflow_fraction",
     "overflow_threshold",
+    "qk_norm_bound",
     "residual_growth",
+    "settled_gradient_ratio",
     "singular_value_variance",
     "skip_rate",
+    "soft_cap_slope",
     "spectral_radius",
     "squared_gradient_norm",
     "truncation_share",

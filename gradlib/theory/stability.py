@@ -162,6 +162,38 @@ def weight_decay_equilibrium(
     return math.sqrt(math.sqrt(lr * moment / (2 * weight_decay)))
 
 
+def settled_gradient_ratio(lr: float, weight_decay: float) -> float:
+    """Gradient norm over weight norm at which scale-invariant weights settle.
+
+    ||g|| / ||w|| = sqrt(2 lambda / eta)
+
+    The gradient is orthogonal to such weights, so a step of SGD with weight decay
+    changes ||w||^2 by eta^2 ||g||^2 - 2 eta lambda ||w||^2, up to terms of the order
+    (eta lambda)^2; at rest that is zero. A schedule that lowers the rate therefore
+    raises the ratio, and ``weight_decay`` in proportion to the rate keeps it level.
+    The ratio follows a schedule only if that is slow beside 1 / (2 eta lambda) steps.
+
+    Args:
+        lr: Learning rate eta; > 0.
+        weight_decay: lambda, as torch.optim.SGD takes it; > 0.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> round(settled_gradient_ratio(0.1, 0.02), 4)
+        0.6325
+        >>> round(settled_gradient_ratio(0.025, 0.02), 4)
+        1.2649
+
+    References:
+        Defazio 2025, https://arxiv.org/abs/2506.02285
+    """
+    lr = check_positive(lr, "lr")
+    weight_decay = check_positive(weight_decay, "weight_decay")
+    return math.sqrt(2 * weight_decay / lr)
+
+
 def noise_floor(lr: float, curvature: float, noise: float = 1.0) -> float:
     """Mean square distance from the minimum at which SGD with noise stays.
 

@@ -26,7 +26,7 @@ from gradlib.clip import (
     clip_each_norm_,
     clip_norm_,
 )
-from gradlib.data import adding_problem, batches, heavy_tailed_noise
+from gradlib.data import adding_problem, batches, heavy_tailed_noise, repeat_task
 from gradlib.history import History
 from gradlib.initialization import initialize_
 from gradlib.measure import (
@@ -39,11 +39,13 @@ from gradlib.measure import (
 from gradlib.models import (
     SideBySide,
     deep_mlp,
+    query_key_groups,
     recurrent_classifier,
     recurrent_lm,
+    small_transformer,
     token_loss,
 )
-from gradlib.sweep import sweep
+from gradlib.sweep import Ensemble, sweep
 from gradlib.theory import (
     jacobian_bound,
     lyapunov_exponents,
@@ -115,6 +117,21 @@ RESULTS = {
     ),
     "warm-up, Xiong 2020": "transformer: post_norm_needs_warmup",
     "QK norm, Wortsman 2023": "transformer: qk_norm_survives_a_large_rate",
+    "soft cap, Gemma 2": "results: a_soft_cap_bounds_logits_and_saves_no_run",
+    "a small rate for queries and keys": (
+        "results: slow_queries_and_keys_survive_large_logits"
+    ),
+    "QK-clip, Kimi K2": (
+        "transformer: qk_clip_shrinks_only_the_heads_beyond_the_threshold"
+    ),
+    "z-loss, PaLM": "transformer: z_loss_has_the_gradient_of_its_formula",
+    "floor under the entropy, after Zhai 2023": (
+        "attention: no_row_falls_below_the_floor"
+    ),
+    "spikes of Adam on a quadratic, Bai 2025": (
+        "results: adam_grows_where_curvature_passes_its_limit"
+    ),
+    "late gradients, Defazio 2025": "stability: settled_gradient_ratio_is_measured",
     "loss scaling, Micikevicius 2018": "precision: shares_agree_with_a_sample",
     "skipped steps of a scaler": "precision: skip_rate_is_that_of_grad_scaler",
     "gradient noise, McCandlish 2018": "stability: gradient_noise_is_measured",
@@ -588,3 +605,72 @@ def test_spectral_norm_cures_by_vanishing(seed: int) -> None:
     norm, bound = stretch()
     assert bound == pytest.approx(1, abs=0.03)
     assert norm < 1e-3
+
+
+def repeats_learned(
+    share: float, cap: float | None, steps: int = 150
+) -> tuple[Tensor, float]:
+    """Last losses of five transformers at rate 0.1, and their largest logit."""
+    models = [
+        small_transformer(depth=1, context=16, logit_cap=cap, seed=seed)
+        for seed in SEEDS
+    ]
+    optimizers = [
+        torch.optim.AdamW(
+            query_key_groups(model, 0.1, share), betas=(0.9, 0.98), weight_decay=0.0
+        )
+        for model in models
+    ]
+    drawn = [repeat_task(16 * steps, 16, seed=seed) for seed in SEEDS]
+    x, y = (torch.stack(t).view(5, steps, 16, 16) for t in zip(*drawn, strict=True))
+    ensemble, losses = Ensemble(models), []
+    for t in range(steps):
+        losses.append(ensemble.backward(token_loss, x[:, t], y[:, t]))
+        for optimizer in optimizers:
+            for group, rate in zip(
+                optimizer.param_groups, (0.1, 0.1 * share), strict=True
+            ):
+                group["lr"] = rate * min(1, (t + 1) / 20)
+            optimizer.step()
+    logits = []
+    for model, tokens in zip(models, x[:, -1], strict=True):
+        model.record_logits = True
+        model(tokens)
+        logits.append(model.head_logits.max().item())
+    return torch.stack(losses)[-20:].mean(0), min(logits)
+
+
+# 12 seeds: losses 2.43 to 2.65 below a cap of 15; guessing is log 16 = 2.77.
+def test_a_soft_cap_bounds_logits_and_saves_no_run() -> None:
+    losses, logit = repeats_learned(1.0, 15.0)
+    assert 14 < logit <= 15
+    assert (losses > 2.2).all()
+
+
+# 12 seeds: losses 0.00 to 0.09, logits 53 to 89.
+def test_slow_queries_and_keys_survive_large_logits() -> None:
+    losses, logit = repeats_learned(0.1, None)
+    assert logit > 30
+    assert (losses < 0.3).all()
+
+
+# Deterministic: above the limit all steps grow, below 0.9 of it up to 5 per cent.
+@pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
+def test_adam_grows_where_curvature_passes_its_limit(beta1: float) -> None:
+    lr, beta2 = 0.01, 0.99
+    x, m, v, sizes, curvatures = 1.0, 0.0, 0.0, [], []
+    for t in range(1, 5001):
+        m += (1 - beta1) * (x - m)
+        v += (1 - beta2) * (x * x - v)
+        root = math.sqrt(v / (1 - beta2**t))
+        x -= lr * m / (1 - beta1**t) / root
+        sizes.append(abs(x))
+        curvatures.append(1 / root)
+    swings = torch.tensor(sizes, dtype=torch.float64).unfold(0, 30, 1).amax(-1)[100:]
+    grows = swings[40:] > swings[:-40]
+    limit = max_sharpness(lr, "adam", momentum=beta1)
+    relative = (
+        torch.tensor(curvatures, dtype=torch.float64)[135 : 135 + len(grows)] / limit
+    )
+    assert grows[relative > 1.1].float().mean() > 0.95
+    assert grows[(relative > 0.3) & (relative < 0.9)].float().mean() < 0.15

@@ -87,6 +87,17 @@ def small_transformer(**arguments: object) -> None:
     model(torch.zeros(2, 1, dtype=torch.int64))
 
 
+def clipped(model: models.Transformer, threshold: float) -> None:
+    if isinstance(model, models.Transformer):
+        model.record_logits = True
+        model(torch.zeros(2, 3, dtype=torch.int64))
+    models.qk_clip_(model, threshold)
+
+
+def stopped(weight: float, logits: Tensor) -> None:
+    assert models.z_loss(logits, weight).item() >= 0
+
+
 def cell(kind: str, bias: float | None, nonlinearity: str) -> dict[str, object]:
     """A kind with what only that kind has."""
     return {
@@ -216,10 +227,40 @@ TABLE: dict[str, Entry] = {
         context=SMALL,
         norm_position=choice("pre", "post"),
         qk_norm=FLAG,
+        qk_gain=FLAG,
+        logit_cap=positive(1e-3, 1e3).or_none(),
         hidden=count(1, 6).or_none(),
         activation=ACTIVATION,
         causal=FLAG,
         seed=OPTIONAL_SEED,
+    ),
+    "models.qk_clip_": entry(
+        clipped,
+        model=Kind(
+            st.builds(lambda seed: models.small_transformer(seed=seed), SMALL_SEED),
+            (*NO_MODEL, nn.ReLU()),
+        ),
+        threshold=positive(),
+        changes=("weights",),
+        slow=3,
+    ),
+    "models.query_key_groups": entry(
+        models.query_key_groups,
+        model=Kind(
+            st.builds(lambda seed: models.small_transformer(seed=seed), SMALL_SEED),
+            (*NO_MODEL, nn.Linear(2, 2)),
+        ),
+        lr=positive(),
+        share=positive(),
+        slow=3,
+    ),
+    "models.z_loss": entry(
+        stopped,
+        logits=Kind(
+            st.builds(lambda seed: randn([2, 3, 4], seed), SMALL_SEED),
+            (7, None, torch.zeros(())),
+        ),
+        weight=positive(1e-6, 1e3),
     ),
     "models.vgg11": entry(
         models.vgg11,

@@ -136,6 +136,25 @@ TABLE: dict[str, Entry] = {
         forget_bias=Kind(st.floats(allow_nan=False), (NAN, "1", None, [1.0])),
         steps=count(0, 10**6),
     ),
+    "theory.attention_entropy_floor": entry(
+        theory.attention_entropy_floor,
+        keys=count(1, 10**6),
+        spread=not_negative(1e100),
+    ),
+    "theory.qk_norm_bound": entry(
+        theory.qk_norm_bound,
+        head_size=count(1, 10**6),
+        query_gain=not_negative(1e100),
+        key_gain=not_negative(1e100),
+    ),
+    "theory.soft_cap_slope": entry(
+        theory.soft_cap_slope,
+        logit=number(-1e100, 1e100),
+        cap=PLUS,
+    ),
+    "theory.settled_gradient_ratio": entry(
+        theory.settled_gradient_ratio, lr=PLUS, weight_decay=PLUS
+    ),
     "theory.gate_half_life": entry(
         theory.gate_half_life,
         forget_bias=Kind(st.floats(allow_nan=False), (NAN, "1", None, [1.0])),

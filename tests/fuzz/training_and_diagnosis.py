@@ -53,7 +53,7 @@ from gradlib.models import small_transformer
 from gradlib.monitor import GradientMonitor
 from gradlib.recorder import FlightRecorder
 from gradlib.replay import replay
-from gradlib.sweep import build, sweep
+from gradlib.sweep import Ensemble, build, sweep
 from gradlib.training import accuracy, fit, lr_range_test
 from gradlib.watcher import watch
 
@@ -459,6 +459,14 @@ TABLE: dict[str, Entry] = {
         column=Kind(VALUES, ("1", None, [1.0], torch.ones(2))),
         named={"table_rows": "rows"},
     ),
+    "sweep.Ensemble": entry(
+        Ensemble,
+        models=Kind(
+            st.builds(lambda n: [TINY() for _ in range(n)], st.integers(1, 3)),
+            (7, None, [], [7], [nn.Linear(2, 2), nn.Linear(3, 2)]),
+        ),
+        changes=("random state",),
+    ),
     "sweep.build": entry(
         build,
         model=Kind(st.just(TINY), (7, None, nn.Linear(3, 2), lambda: 7, nn.ReLU)),
@@ -550,6 +558,23 @@ TABLE: dict[str, Entry] = {
         delay=count(1, 5),
         memory=count(1, 4),
         symbols=count(1, 9),
+        seed=count(0, 2**40),
+    ),
+    "data.repeat_task": entry(
+        data.repeat_task,
+        n=count(1, 4),
+        length=Kind(st.integers(1, 5).map(lambda half: 2 * half), count(2, 9).bad),
+        vocab=count(1, 9),
+        seed=count(0, 2**40),
+    ),
+    "data.markov_chain": entry(
+        data.markov_chain,
+        n=count(1, 4),
+        length=count(2, 9),
+        transitions=Kind(
+            st.sampled_from([torch.eye(3), torch.full((2, 2, 2), 0.5)]),
+            (7, None, torch.ones(3, 3), torch.eye(3).long(), torch.tensor(1.0)),
+        ),
         seed=count(0, 2**40),
     ),
     "data.heavy_tailed_noise": entry(

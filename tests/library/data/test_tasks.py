@@ -8,7 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradlib.data import adding_problem, copy_task, heavy_tailed_noise
+from gradlib.data import (
+    adding_problem,
+    copy_task,
+    heavy_tailed_noise,
+    markov_chain,
+    repeat_task,
+)
 
 
 def noise_of(size, tail_index, seed=0, **options):
@@ -192,3 +198,54 @@ def test_shapes_of_noise(size):
 def test_wrong_noise(arguments, error, message):
     with pytest.raises(error, match=message):
         heavy_tailed_noise(**{"size": 3, **arguments})
+
+
+@pytest.mark.parametrize(("length", "vocab"), [(2, 1), (4, 3), (16, 16)])
+def test_repeat_can_be_answered_from_half_a_length_before(length, vocab):
+    inputs, targets = repeat_task(50, length, vocab=vocab, seed=3)
+    half = length // 2
+    assert inputs.shape == targets.shape == (50, length)
+    assert (targets[:, :half] == -100).all()
+    assert (targets[:, half:] == inputs[:, :half]).all()
+    assert (targets[:, half:-1] == inputs[:, half + 1 :]).all()
+    assert set(inputs.flatten().tolist()) == set(range(vocab))
+
+
+def test_repeat_is_drawn_from_its_seed():
+    a, b, c = (repeat_task(4, 8, seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    with pytest.raises(ValueError, match="length: expected an even number, got 5"):
+        repeat_task(4, 5)
+
+
+def test_a_markov_chain_has_the_frequencies_of_its_transitions():
+    generator = torch.Generator().manual_seed(0)
+    law = torch.softmax(torch.randn(3, 3, 3, generator=generator), -1)
+    tokens = markov_chain(4000, 20, law, seed=1)
+    counts = torch.zeros(3, 3, 3)
+    windows = tokens.unfold(1, 3, 1).reshape(-1, 3)
+    counts.index_put_(tuple(windows.T), torch.ones(len(windows)), accumulate=True)
+    found = counts / counts.sum(-1, keepdim=True)
+    torch.testing.assert_close(found, law, atol=0.03, rtol=0)
+    assert torch.equal(tokens, markov_chain(4000, 20, law, seed=1))
+
+
+@pytest.mark.parametrize(
+    "transitions",
+    [
+        torch.ones(3, 3),
+        torch.full((2, 3), 1 / 3),
+        torch.tensor([[2.0, -1.0], [0.5, 0.5]]),
+        torch.eye(3).long(),
+        torch.tensor(1.0),
+    ],
+)
+def test_transitions_that_are_no_probabilities_are_refused(transitions):
+    with pytest.raises(ValueError, match=r"along the last axis.*softmax\(-1\)"):
+        markov_chain(2, 5, transitions)
+
+
+def test_a_chain_shorter_than_its_order_is_refused():
+    with pytest.raises(ValueError, match="length: expected a whole number >= 2, got 1"):
+        markov_chain(2, 1, torch.full((2, 2, 2), 0.5))

@@ -12,7 +12,14 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from gradlib.measure import gradient_norms
-from gradlib.models import small_transformer, token_loss
+from gradlib.models import (
+    qk_clip_,
+    query_key_groups,
+    small_transformer,
+    token_loss,
+    z_loss,
+)
+from gradlib.theory import qk_norm_bound
 from gradlib.training import fit
 
 SEEDS = range(5)
@@ -92,6 +99,117 @@ def test_qk_norm_bounds_logits_whatever_the_weights() -> None:
         model.record_logits = True
         model(some_tokens(4, 16))
         assert bool((model.max_logits <= math.sqrt(8) + 1e-4).all()) is bounded
+
+
+def with_large_queries(factor: float = 100.0, **options: Any) -> nn.Module:
+    model = small_transformer(seed=0, **options)
+    model.record_logits = True
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attention.query.weight *= factor
+    return model
+
+
+def test_without_a_gain_qk_norm_has_no_weights_and_an_exact_bound() -> None:
+    model = with_large_queries(qk_norm=True, qk_gain=False)
+    plain = small_transformer(seed=0)
+    assert len(list(model.parameters())) == len(list(plain.parameters()))
+    model(some_tokens(64, 16))
+    bound = qk_norm_bound(8)
+    assert 0.9 * bound < model.max_logits.max().item() <= bound + 1e-4
+
+
+def test_a_cap_bounds_logits_and_leaves_small_ones() -> None:
+    capped, free = (with_large_queries(logit_cap=cap) for cap in (5.0, None))
+    tokens = some_tokens(8, 16)
+    capped(tokens)
+    free(tokens)
+    assert 4.9 < capped.max_logits.max() <= 5.0
+    assert free.max_logits.max() > 50
+    loose = small_transformer(seed=0, logit_cap=1e4)
+    torch.testing.assert_close(loose(tokens), small_transformer(seed=0)(tokens))
+
+
+def test_head_logits_name_the_head() -> None:
+    model = small_transformer(seed=0)
+    model.record_logits = True
+    with torch.no_grad():
+        model.blocks[1].attention.query.weight[16:24] *= 1000
+    model(some_tokens(4, 16))
+    assert model.head_logits.shape == (2, 4)
+    assert model.head_logits.argmax() == 4 + 2
+    torch.testing.assert_close(model.max_logits, model.head_logits.amax(1))
+
+
+def test_qk_clip_shrinks_only_the_heads_beyond_the_threshold() -> None:
+    model = small_transformer(depth=1, seed=0)
+    model.record_logits = True
+    a, tokens = model.blocks[0].attention, some_tokens(4, 16)
+    with torch.no_grad():
+        a.query.weight[8:16] *= 50
+    model(tokens)
+    before, weights = model.head_logits[0].clone(), a.key.weight.clone()
+    threshold = before[1].item() / 4
+    assert (before > threshold).tolist() == [False, True, False, False]
+    assert torch.equal(qk_clip_(model, threshold)[0], before)
+    model(tokens)
+    expected = before.clone()
+    expected[1] = threshold
+    torch.testing.assert_close(model.head_logits[0], expected)
+    torch.testing.assert_close(a.key.weight[8:16], weights[8:16] / 2)  # half of it each
+    assert torch.equal(a.key.weight[:8], weights[:8])
+
+
+def test_qk_clip_refuses_what_it_cannot_clip() -> None:
+    with pytest.raises(ValueError, match="record_logits = True and run a forward"):
+        qk_clip_(small_transformer(seed=0), 1.0)
+    for options in ({"qk_norm": True}, {"logit_cap": 5.0}):
+        model = with_large_queries(**options)
+        model(some_tokens(2, 8))
+        with pytest.raises(ValueError, match="bound the logits already"):
+            qk_clip_(model, 1.0)
+    model = with_large_queries(math.nan)
+    model(some_tokens(2, 8))
+    before = model.blocks[0].attention.key.weight.clone()
+    with pytest.raises(ValueError, match="expected finite logits"):
+        qk_clip_(model, 1.0)
+    assert torch.equal(model.blocks[0].attention.key.weight, before)
+
+
+def test_query_key_groups_hold_each_parameter_once() -> None:
+    model = small_transformer(qk_norm=True, seed=0)
+    others, chosen = query_key_groups(model, lr=0.2, share=0.25)
+    a = [block.attention for block in model.blocks]
+    wanted = [w for x in a for w in (x.query.weight, x.key.weight)]
+    assert {id(p) for p in chosen["params"]} == {id(p) for p in wanted}
+    together = [id(p) for p in others["params"] + chosen["params"]]
+    assert sorted(together) == sorted(id(p) for p in model.parameters())
+    assert (others["lr"], chosen["lr"]) == (0.2, 0.05)
+    torch.optim.AdamW([others, chosen])
+
+
+def test_query_key_groups_know_other_names_and_refuse_fused_projections() -> None:
+    layer = nn.ModuleDict({"q_proj": nn.Linear(4, 4), "v_proj": nn.Linear(4, 4)})
+    assert len(query_key_groups(layer, lr=1.0)[1]["params"]) == 2
+    with pytest.raises(ValueError, match=r"k_proj.*got none. Put the parameters"):
+        query_key_groups(nn.MultiheadAttention(8, 2), lr=1.0)
+
+
+def test_z_loss_has_the_gradient_of_its_formula() -> None:
+    logits = torch.randn(2, 3, 5, generator=generator(0)).requires_grad_()
+    loss = z_loss(logits, weight=0.01)
+    log_z = logits.detach().exp().sum(-1).log()
+    torch.testing.assert_close(loss.detach(), 0.01 * (log_z**2).mean())
+    loss.backward()
+    expected = 2 * 0.01 * log_z[..., None] * logits.detach().softmax(-1) / 6
+    torch.testing.assert_close(logits.grad, expected)
+
+
+def test_z_loss_refuses_what_has_no_vocabulary() -> None:
+    with pytest.raises(ValueError, match=r"shape \(..., vocab\), got \(\)"):
+        z_loss(torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"weight: .* > 0"):
+        z_loss(torch.zeros(2, 3), weight=0.0)
 
 
 DEPTHS = (2, 4, 8, 16, 32)
@@ -229,6 +347,8 @@ def test_token_loss_ignores_what_does_not_count() -> None:
         ({"heads": 5}, "heads: expected a divisor of the width 32, got 5"),
         ({"context": 0}, "context: expected"),
         ({"hidden": 0}, "hidden: expected"),
+        ({"logit_cap": 0.0}, "logit_cap: expected a finite number > 0"),
+        ({"logit_cap": math.inf}, "logit_cap: expected a finite number > 0"),
         ({"norm_position": "mid"}, "norm_position: expected one of pre, post"),
         ({"activation": "rellu"}, "activation: expected one of"),
     ],

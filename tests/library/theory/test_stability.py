@@ -19,6 +19,7 @@ from gradlib.theory.stability import (
     max_learning_rate,
     max_sharpness,
     noise_floor,
+    settled_gradient_ratio,
     squared_gradient_norm,
     weight_decay_equilibrium,
 )
@@ -135,6 +136,22 @@ def test_weight_decay_equilibrium_is_measured(lr: float, weight_decay: float) ->
     assert measured == pytest.approx(expected, rel=0.01)
 
 
+# Six seeds: within 0.6 per cent.
+@pytest.mark.parametrize(("lr", "weight_decay"), [(0.1, 0.1), (0.5, 0.02)])
+def test_settled_gradient_ratio_is_measured(lr: float, weight_decay: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    w = torch.randn(64, generator=generator, dtype=torch.float64)
+    ratios = []
+    for _ in range(2500):
+        noise = torch.randn(64, generator=generator, dtype=torch.float64)
+        g = (noise - w * (w @ noise) / (w @ w)) / w.norm()
+        ratios.append((g.square().sum() / w.square().sum()).item())
+        w = w - lr * (g + weight_decay * w)
+    measured = math.sqrt(np.mean(ratios[1250:]))
+    expected = settled_gradient_ratio(lr, weight_decay)
+    assert measured == pytest.approx(expected, rel=0.015)
+
+
 def test_weight_decay_equilibrium_without_gradient() -> None:
     assert weight_decay_equilibrium(0.1, 0.1, 0.0) == 0.0
 
@@ -218,6 +235,8 @@ def test_noise_scale() -> None:
         (lambda: adam_spike(1, beta2=1.5), ValueError, "beta2: .* < 1, got 1.5"),
         (lambda: adam_spike_peak(beta1=-0.1), ValueError, "beta1: .* >= 0"),
         (lambda: weight_decay_equilibrium(0.1, 0.0, 1.0), ValueError, "weight_decay"),
+        (lambda: settled_gradient_ratio(0.0, 0.1), ValueError, "lr: .* > 0"),
+        (lambda: settled_gradient_ratio(0.1, 0.0), ValueError, "weight_decay: .* > 0"),
         (lambda: noise_floor(0.1, 0.0), ValueError, "curvature: .* > 0"),
         (lambda: noise_floor(0.1, 1.0, -1.0), ValueError, "noise: .* >= 0"),
         (lambda: squared_gradient_norm(1.0, 1.0, 0), ValueError, "batch_size: .* >= 1"),
