@@ -96,7 +96,7 @@ seeds: $(INSTALLED)
 matrix: $(INSTALLED)
 	$(BIN)/nox --noxfile scripts/noxfile.py $(if $(NAMES),--session $(NAMES))
 
-# Tests the callbacks under the newest frameworks, and keeps the outcome in recorded/.
+# Tests the library under the newest frameworks, and keeps the outcomes in recorded/.
 frameworks: $(INSTALLED)
 	$(BIN)/nox --noxfile scripts/noxfile.py --session frameworks
 

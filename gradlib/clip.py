@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from gradlib.checks import check_choice, check_count, check_limit, check_positive
 from gradlib.measure.gradients import NONFINITE, Gradients, Parameters, gradients_of
-from gradlib.measure.sharded import is_sharded
+from gradlib.measure.sharded import has_whole_rows, parts_of
 from gradlib.measure.tensors import (
     EXACT_IN_FLOAT32,
     joint_norm,
@@ -282,7 +282,7 @@ def clip_adaptive_(
 
     Raises:
         NonFiniteGradientError: a gradient holds NaN or infinity; names the parameter.
-        ValueError: ``parameters`` is empty or cut over processes, or a number cannot
+        ValueError: ``parameters`` is empty or cut through units, or a number cannot
             be right.
 
     Example:
@@ -300,17 +300,12 @@ def clip_adaptive_(
     found = gradients_of(parameters, norms=_unit_norms, nonfinite=nonfinite)
     if not found.tensors:
         return found.total
-    if any(map(is_sharded, found.tensors)):
-        raise ValueError(
-            "parameters: expected whole tensors, got some that are cut over processes. "
-            "A unit of AGC may lie in several; clip with clip_norm_."
-        )
     limits = _unit_norms([_touched(p) for p in found.owners])
     torch._foreach_clamp_min_(limits, eps)
     _scale_(limits, limits[0].new_tensor(clipping))
     scales = torch._foreach_div(limits, found.norms)
     torch._foreach_clamp_max_(scales, 1.0)
-    torch._foreach_mul_(found.tensors, scales)
+    torch._foreach_mul_(parts_of(found.tensors), scales)
     return found.total
 
 
@@ -501,14 +496,22 @@ class ZClip:
 def _unit_norms(
     tensors: list[Tensor], order: float = 2.0, dtype: torch.dtype | None = None
 ) -> list[Tensor]:
-    """Norms of the slices along the first axis, with all axes kept; of a vector one."""
+    """Norms of the slices along the first axis, with all axes kept; of a vector one.
+
+    Of a sharded tensor those that this process holds, which must be whole.
+    """
     dtype = dtype or norm_dtype(tensors)
     vectors = iter(norms_of([t for t in tensors if t.ndim < 2], order, dtype))
+    if not all(map(has_whole_rows, tensors)):
+        raise ValueError(
+            "parameters: expected tensors whose units each lie in one process, got "
+            "some that are cut along another axis than the first. Clip with clip_norm_."
+        )
     return [
         torch.linalg.vector_norm(t, order, tuple(range(1, t.ndim)), True, dtype=dtype)
         if t.ndim > 1
         else next(vectors)
-        for t in tensors
+        for t in parts_of(tensors)
     ]
 
 

@@ -2,17 +2,21 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, Self, SupportsFloat
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.modules import module as torch_module
 
-from gradlib.checks import check_count, check_model
+from gradlib.checks import check_count, check_model, check_type
 from gradlib.history import History
 from gradlib.hooks import Handle, Hooks
 from gradlib.measure.nonfinite import NonFinite
+from gradlib.measure.sharded import is_sharded, parts_of, whole_norms
 from gradlib.measure.tensors import (
     EXACT_IN_FLOAT32,
     HALF_TYPES,
@@ -23,6 +27,7 @@ from gradlib.measure.tensors import (
     ratios_of,
     values_of,
 )
+from gradlib.state import loss_in, plain_name
 
 __all__ = ["GradientMonitor"]
 
@@ -42,6 +47,10 @@ class GradientMonitor:
     change slowly; therefore they have an interval of their own. A step that records an
     update keeps a copy of all parameters until the next call. A recorded step waits
     for a device once, and once more for each of these two.
+
+    Names are those of `gradlib.watch`, without the prefixes of wrappers. Layers that
+    are unfrozen or added later get their columns then. Under ``fully_shard`` norms are
+    those of the whole; every process must call `log`.
 
     Rows of ``history`` hold ``loss``, ``gradient_norm`` (all layers together) and
     for each parameter ``gradient_norm/<name>``, ``parameter_norm/<name>`` and
@@ -83,6 +92,8 @@ class GradientMonitor:
         [0]
     """
 
+    _updates: "UpdateProbe"
+
     def __init__(
         self,
         model: nn.Module,
@@ -97,20 +108,19 @@ class GradientMonitor:
         self.history = History()
         self.first_nonfinite: NonFinite | None = None
         self.first_nonfinite_step: int | None = None
-        self._named: dict[str, Tensor] = {
-            name: p for name, p in model.named_parameters() if p.requires_grad
-        }
+        self._model = model
+        self._hooks = Hooks()
+        weakref.finalize(self, self._hooks.close)
+        self._watch_parameters()
         if not self._named:
             raise ValueError(
                 "model: expected at least one trainable parameter, got "
                 f"{type(model).__name__} without any"
             )
-        self._gradients = GradientProbe(self._named)
-        self._parameter_columns = columns("parameter_norm", self._named)
-        self._updates = UpdateProbe(self._named)
         self._outputs = OutputProbe(model) if activations else None
         self._state = "new"
         self._step = 0
+        self._has_warned = False
 
     @property
     def is_open(self) -> bool:
@@ -124,22 +134,32 @@ class GradientMonitor:
                 "GradientMonitor for another run."
             )
         self._state = "open"
+        self._hooks.keep(*_registration_hooks(self))
         self._await_step()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         self._state = "closed"
+        self._hooks.close()
         if self._outputs is not None:
             self._outputs.stop()
         if kind is None and self._updates.is_waiting:
             self._record_updates()
         self._updates = UpdateProbe({})
 
-    def log(self, loss: Tensor | float | None = None, **columns: SupportsFloat) -> None:
+    def log(
+        self,
+        loss: Any = None,
+        *,
+        scaler: GradScaler | None = None,
+        **columns: SupportsFloat,
+    ) -> None:
         """Count a step, and record it if it is due.
 
         Args:
-            loss: The loss of the step.
+            loss: The loss of the step, alone, first, or under the name ``loss``.
+            scaler: The `torch.amp.GradScaler` of the loop. Where it has not unscaled
+                the gradients yet, norms are divided by its scale.
             **columns: Further numbers for the row, such as the learning rate.
 
         Raises:
@@ -154,12 +174,31 @@ class GradientMonitor:
         if self._updates.is_waiting:
             self._record_updates()
         if self._step % self.every == 0:
-            self._record(loss, columns)
+            if self._has_news or any(p.requires_grad for p in self._frozen):
+                self._watch_parameters()
+            check_type(GradScaler | None, scaler=scaler)
+            self._record(loss_in(loss), columns, _scale_of(scaler))
         self._step += 1
         self._await_step()
 
+    def _watch_parameters(self) -> None:
+        """Watch all parameters that train by now."""
+        named = list(self._model.named_parameters())
+        self._named: dict[str, Tensor] = {
+            plain_name(name): p for name, p in named if p.requires_grad
+        }
+        self._frozen = [p for _, p in named if not p.requires_grad]
+        self._gradients = GradientProbe(self._named)
+        self._parameter_columns = columns("parameter_norm", self._named)
+        self._updates = UpdateProbe(self._named)
+        self._grown: tuple[int, int, int] | None = None
+        self._has_news = False
+
     def _record(
-        self, loss: Tensor | float | None, given: dict[str, SupportsFloat]
+        self,
+        loss: Tensor | float | None,
+        given: dict[str, SupportsFloat],
+        scale: float,
     ) -> None:
         names, grads = self._gradients.find()
         if not grads:
@@ -181,12 +220,9 @@ class GradientMonitor:
         if not (min(norms) > EXACT_IN_FLOAT32 and total < math.inf):
             norms = numbers_of(norms_of(grads, dtype=torch.float64))
             total = math.hypot(*norms)
-        if total == 0 and not len(self.history):
-            warnings.warn(
-                "all gradients of the first step are exactly 0. Call log after "
-                "backward() and before zero_grad().",
-                stacklevel=3,
-            )
+        if scale != 1:
+            norms, total = [norm / scale for norm in norms], total / scale
+        self._warn_of_odd_rows(total)
         if loss is not None:
             given = {"loss": loss, **given}
         given["gradient_norm"] = total
@@ -197,6 +233,31 @@ class GradientMonitor:
             seen += self._record_parameters()
         if self.first_nonfinite is None and not all(map(math.isfinite, seen)):
             self._note_nonfinite(loss)
+
+    def _warn_of_odd_rows(self, total: float) -> None:
+        """Say what is wrong with the loop, where rows tell, once."""
+        if total == 0 and not len(self.history):
+            _warn(
+                "all gradients of the first step are exactly 0. Call log after "
+                "backward() and before zero_grad()."
+            )
+        if self._outputs is not None and not self._outputs.found and not self._step:
+            _warn(
+                "activations: expected outputs of modules, got none. A compiled model "
+                "that has run before ignores new hooks: open the monitor before its "
+                "first batch, or call torch.compiler.reset()."
+            )
+        p = next(iter(self._named.values()))
+        grown = None if p.grad is None else (id(p.grad), p.grad._version, p._version)
+        before, self._grown = self._grown, grown
+        if not (grown and before) or self._has_warned:
+            return
+        if grown == (before[0], before[1] + 1, before[2]):
+            self._has_warned = True
+            _warn(
+                "gradients grow from row to row, without a step between. Call log once "
+                "a step, after the last of its micro-batches."
+            )
 
     def _record_parameters(self) -> list[float]:
         sizes = self._updates.start()
@@ -235,6 +296,32 @@ class GradientMonitor:
             self._outputs.start()
         else:
             self._outputs.stop()
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=5)
+
+
+def _scale_of(scaler: GradScaler | None) -> float:
+    """What gradients are multiplied with at the moment."""
+    if scaler is None or not scaler.is_enabled():
+        return 1.0
+    stages = [state["stage"].name for state in scaler._per_optimizer_states.values()]
+    return scaler.get_scale() if set(stages) <= {"READY"} else 1.0
+
+
+def _registration_hooks(monitor: GradientMonitor) -> tuple[Handle, Handle]:
+    """Tell a monitor of parameters and modules that anything gets."""
+    reference = weakref.ref(monitor)
+
+    def note(*_: object) -> None:
+        if (monitor := reference()) is not None:
+            monitor._has_news = True
+
+    return (
+        torch_module.register_module_parameter_registration_hook(note),
+        torch_module.register_module_module_registration_hook(note),
+    )
 
 
 def _scalar(loss: Tensor) -> Tensor:
@@ -292,6 +379,7 @@ class GradientProbe:
         self._columns = columns("gradient_norm", named)
         self._parameters = list(named.values())
         self._dtype = norm_dtype(self._parameters)
+        self._is_sharded = any(map(is_sharded, self._parameters))
 
     def find(self) -> tuple[Names, list[Tensor]]:
         """Columns for the gradients that are not None, and these as dense tensors."""
@@ -306,6 +394,8 @@ class GradientProbe:
 
     def norms(self, grads: list[Tensor]) -> list[Tensor]:
         """Norms of gradients, without asking each for its type as `norms_of` does."""
+        if self._is_sharded:
+            return norms_of(grads, dtype=self._dtype)
         return list(torch._foreach_norm(grads, dtype=self._dtype))
 
 
@@ -336,12 +426,13 @@ class OutputProbe:
     def __init__(self, model: nn.Module) -> None:
         self.found: dict[str, Tensor] = {}
         self._leaves = {
-            name or type(module).__name__: module
+            plain_name(name) or type(module).__name__: module
             for name, module in model.named_modules()
             if next(module.children(), None) is None
         }
         self._hooks = Hooks()
         self._is_on = False
+        weakref.finalize(self, self._hooks.close)
 
     def start(self) -> None:
         """Forget what was found, and look at the next forward pass."""
@@ -366,14 +457,15 @@ class _Look:
     """The forward hook of an `OutputProbe`; a copy of the module has a blind one."""
 
     def __init__(self, probe: OutputProbe | None, columns: list[str]) -> None:
-        self._probe = probe
+        self._probe: Callable[[], OutputProbe | None]
+        self._probe = weakref.ref(probe) if probe else lambda: None
         self._columns = columns
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        tensor = _first_tensor(output)
-        if self._probe and torch.is_grad_enabled() and tensor is not None:
+        probe, tensor = self._probe(), _first_tensor(output)
+        if probe and torch.is_grad_enabled() and tensor is not None:
             found = _statistics(tensor.detach())
-            self._probe.found |= zip(self._columns, found, strict=True)
+            probe.found |= zip(self._columns, found, strict=True)
 
     def __reduce__(self) -> tuple[type["_Look"], tuple[None, list[str]]]:
         return _Look, (None, [])
@@ -422,8 +514,9 @@ class UpdateProbe:
     @torch.no_grad()
     def start(self) -> list[float]:
         """Copy the parameters; gives their norms."""
-        self._copies = [torch.empty_like(p) for p in self._parameters]
-        torch._foreach_copy_(self._copies, self._parameters)
+        parts = parts_of(self._parameters)
+        self._copies = [torch.empty_like(p) for p in parts]
+        torch._foreach_copy_(self._copies, parts)
         self._sizes = numbers_of(norms_of(self._parameters))
         self.is_waiting = True
         return self._sizes
@@ -436,5 +529,6 @@ class UpdateProbe:
         """
         self.is_waiting = False
         changes, self._copies = self._copies, []
-        torch._foreach_sub_(changes, self._parameters)
-        return ratios_of(numbers_of(norms_of(changes)), self._sizes)
+        torch._foreach_sub_(changes, parts_of(self._parameters))
+        norms = whole_norms(norms_of(changes), self._parameters, 2.0)
+        return ratios_of(numbers_of(norms), self._sizes)

@@ -82,8 +82,9 @@ class Replay:
         if self.born is None:
             told += "\nAll numbers were finite."
         else:
-            name, where, kind = self.born
-            told += f"\nThe first {kind} is at step {self.step}: {name} ({where})."
+            born = self.born
+            place = f"{born.name} ({born.where})"
+            told += f"\nThe first {born.kind} is at step {self.step}: {place}."
         return told if self.report is None else f"{told}\n\n{self.report}"
 
 

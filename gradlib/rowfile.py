@@ -25,7 +25,6 @@ class RowFile:
         seconds: Between two writes; 0 writes each row.
 
     Attributes:
-        seconds: As given.
         next_step: One more than the step of the last row that the file has, else 0.
 
     Example:
@@ -43,7 +42,7 @@ class RowFile:
     def __init__(self, path: Path, seconds: float) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.seconds = seconds
+        self._seconds = seconds
         self._lines: list[str] = []
         self._written = time.monotonic()
         self._works = True
@@ -55,7 +54,7 @@ class RowFile:
         """Add a row; numbers are kept to seven digits."""
         row = {name: float(format(value, _DIGITS)) for name, value in columns.items()}
         self._lines.append(json.dumps({"step": step, **row}) + "\n")
-        if time.monotonic() - self._written >= self.seconds:
+        if time.monotonic() - self._written >= self._seconds:
             self.flush()
 
     def flush(self) -> None:

@@ -33,7 +33,8 @@ def bare_optimizer(optimizer: Any) -> Optimizer:
         if isinstance(inner, Optimizer) and inner is not optimizer:
             return bare_optimizer(inner)
     raise TypeError(
-        f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}"
+        f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer)}. Make one "
+        "of torch; to record norms without it, log to a GradientMonitor."
     )
 
 
@@ -186,6 +187,30 @@ def unchanged(model: nn.Module, optimizer: Optimizer | None = None) -> Iterator[
                     tensor.copy_(value)
             if optimizer is not None:
                 optimizer.load_state_dict(state)
+
+
+@contextmanager
+def without_gradient_hooks(model: nn.Module) -> Iterator[None]:
+    """Keep others' ``register_post_accumulate_grad_hook`` from running meanwhile.
+
+    Example:
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> layer.weight.register_post_accumulate_grad_hook(lambda p: print("ran"))
+        <torch.utils.hooks.RemovableHandle object at ...>
+        >>> with without_gradient_hooks(layer):
+        ...     layer(torch.ones(1, 1)).sum().backward()
+        >>> layer(torch.ones(1, 1)).sum().backward()
+        ran
+    """
+    found = [p._post_accumulate_grad_hooks for p in model.parameters()]
+    kept = [(hooks, dict(hooks)) for hooks in found if hooks]
+    for hooks, _ in kept:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in kept:
+            hooks.update(before)
 
 
 @contextmanager

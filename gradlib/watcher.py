@@ -7,7 +7,6 @@ whoever clips, and no line of the loop changes.
 
 import atexit
 import math
-import time
 import weakref
 from collections.abc import Iterable, Mapping
 from os import PathLike
@@ -20,12 +19,6 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from gradlib.attention import AttentionMonitor
-from gradlib.backward import (
-    NO_BACKWARD,
-    BackwardPasses,
-    at_the_end,
-    current_backward,
-)
 from gradlib.checks import check_count, check_model, check_positive, check_type
 from gradlib.history import History
 from gradlib.hooks import Hooks
@@ -44,12 +37,9 @@ __all__ = ["Watcher", "watch"]
 KEPT_ROWS = 1000
 """Rows that stay in memory, at least, where a file holds all of them."""
 
-WAITING_ROWS = 25
-WAITING_SECONDS = 1.0
-"""Rows are read together: after so many, or so long after the last time. One at a time
-costs as much as the rest of the watching, for it finds the caches cold."""
-
+_NO_BACKWARD = -1
 Names = tuple[str, ...]
+current_backward = torch._C._current_graph_task_id
 
 
 def watch(
@@ -77,9 +67,6 @@ def watch(
     ``DistributedDataParallel``, ``fully_shard`` (norms are those of the whole, the same
     in all processes), and with optimizers that step inside the backward pass.
     Parameters that are unfrozen or added to the optimizer later get their column then.
-    After some steps only the parameters that came first in a backward pass are looked
-    at by Python. Where one then begins with others, the row of that step has no norms,
-    for they may have been clipped before they were seen.
 
     Args:
         model: Any module; names are those of its parameters, without the prefixes of
@@ -98,13 +85,13 @@ def watch(
             rows, each ``attention.every`` steps, a multiple of ``every``.
         scaler: The `torch.amp.GradScaler` of the loop. Norms are then divided by its
             scale, which becomes the column ``loss_scale``; a step that it skips is a
-            row with ``skipped`` = 1. With ``every`` above 1, skipped steps between
-            recorded ones are not counted.
+            row with ``skipped`` = 1. With ``every`` above 1 that is the number of
+            skipped steps since the row before.
         file: Rows are appended to this file of JSON lines, which ``gradlib log`` and
             `History.read` read; only the last thousand or two stay in memory. Of
             several processes the first writes it.
-        flush_seconds: A killed run loses the rows of at most so many seconds and one
-            more, and the last row.
+        flush_seconds: A killed run loses the rows of at most so many seconds, and the
+            last row.
         first_step: Number of the first step; by default 0, or one more than the last
             step of ``file``.
 
@@ -182,13 +169,8 @@ def _optimizers(given: Any) -> list[Optimizer]:
 def _is_first_process() -> bool:
     from torch import distributed
 
-    return not _is_one_of_many() or distributed.get_rank() == 0
-
-
-def _is_one_of_many() -> bool:
-    from torch import distributed
-
-    return distributed.is_available() and distributed.is_initialized()
+    is_one_of_many = distributed.is_available() and distributed.is_initialized()
+    return not is_one_of_many or distributed.get_rank() == 0
 
 
 class _Watched:
@@ -205,15 +187,10 @@ class _Watched:
         self.runs_closure = False
         self.has_stepped = False
 
-    @torch.no_grad()
     def measure(self) -> None:
         """Take the norms of the gradients that there are."""
         names, grads = self.probe.find()
         self.measured = names, DeferredNorms(grads)
-
-    def copy(self) -> None:
-        """Keep copies of the parameters, to compare with after the step."""
-        self.copies = {n: p.detach().clone() for n, p in self.named.items()}
 
 
 class _Row:
@@ -227,7 +204,7 @@ class _Row:
         self.updates: list[tuple[list[str], DeferredNumbers]] = []
         self.update_rms: list[tuple[list[str], list[int], DeferredNumbers]] = []
         self.attention: tuple[Names, DeferredNumbers] | None = None
-        self.is_skipped = False
+        self.skipped = 0
 
     def add_norms(self, names: Names, norms: DeferredNorms) -> None:
         norms.send()
@@ -245,8 +222,8 @@ class _Row:
             norms = [norm / self.scale for norm in norms]
         if norms:
             given["gradient_norm"] = math.hypot(*norms)
-        if self.is_skipped:
-            given["skipped"] = 1.0
+        if self.skipped:
+            given["skipped"] = float(self.skipped)
         names, numbers = (*given, *names), [*given.values(), *norms]
         for updated, sizes_and_changes in self.updates:
             sizes = sizes_and_changes.read()
@@ -307,11 +284,10 @@ class Watcher:
         self._rows = rows
         self._history = History()
         self._given: dict[str, Tensor | float] = {}
-        self._waiting: list[_Row] = []
-        self._written_at = time.monotonic()
-        patience = WAITING_SECONDS if rows is None else rows.seconds
-        self._patience = min(patience, WAITING_SECONDS)
-        self._passes = BackwardPasses(self._begin_backward)
+        self._waiting: _Row | None = None
+        self._skipped = 0
+        self._has_gradients = False
+        self._last_backward = [_NO_BACKWARD]
         self._hooks = Hooks()
         self._row = _Row(first_step, {})
         self._watched = [_Watched(optimizer) for optimizer in optimizers]
@@ -353,8 +329,8 @@ class Watcher:
                 "optimizer.step()."
             )
         numbers = {n: _number(value, n) for n, value in columns.items()}
-        if self._waiting and self._waiting[-1].step == last:
-            self._waiting[-1].given |= numbers
+        if self._waiting is not None and self._waiting.step == last:
+            self._waiting.given |= numbers
         elif last % self._every == 0:
             self._keep(last, tuple(numbers), [float(x) for x in numbers.values()])
 
@@ -364,7 +340,6 @@ class Watcher:
             return
         self.is_open = False
         self._hooks.close()
-        self._passes.close()
         if self._attention is not None:
             self._attention.stop()
         self._note_scale()
@@ -399,7 +374,18 @@ class Watcher:
         parameters = parameters_of(watched.optimizer)
         watched.count = len(parameters)
         known = {id(p) for p in watched.named.values()}
-        new = []
+        # torch holds the hooks of tensors where the collector of cycles sees them not
+        reference = weakref.ref(self)
+        last = self._last_backward
+
+        def measure(parameter: Tensor) -> None:
+            backward = current_backward()
+            if backward != last[0]:
+                last[0] = backward
+                watcher = reference()
+                if watcher and (watcher._is_due or watcher._scaler is not None):
+                    _at_the_end(watcher._after_others)
+
         for place, p in enumerate(parameters):
             name = self._names.get(id(p), f"parameter_{place}")
             if id(p) in known:
@@ -407,33 +393,28 @@ class Watcher:
             if p.requires_grad:
                 watched.frozen.pop(name, None)
                 watched.named[name] = p
-                new.append(p)
+                hook = p.register_post_accumulate_grad_hook(measure)  # type: ignore[no-untyped-call]
+                self._hooks.keep(hook)
             else:
                 watched.frozen[name] = p
         watched.probe = GradientProbe(watched.named)
-        self._passes.watch(new)
 
     def _adopt_new(self, watched: _Watched) -> None:
         """Watch what was unfrozen or added since."""
-        frozen = watched.frozen
-        thawed = bool(frozen) and any(p.requires_grad for p in frozen.values())
-        groups = watched.optimizer.param_groups
-        if thawed or sum(len(group["params"]) for group in groups) != watched.count:
+        thawed = any(p.requires_grad for p in watched.frozen.values())
+        if thawed or len(parameters_of(watched.optimizer)) != watched.count:
             self._adopt(watched)
-
-    def _begin_backward(self) -> None:
-        """Have the gradients measured at the end of the backward pass that runs."""
-        if self._is_due:
-            at_the_end(self._after_others if _is_one_of_many() else self._measure)
 
     def _after_others(self) -> None:
         """Wait once more: wrappers of many processes also finish at the end."""
-        at_the_end(self._measure)
+        _at_the_end(self._measure)
 
+    @torch.no_grad()
     def _measure(self) -> None:
-        if self._scaler is not None:
-            self._note_scale()
-        self._passes.clear()
+        self._note_scale()
+        self._has_gradients = True
+        if not self._is_due:
+            return
         for watched in self._watched:
             if not (watched.runs_closure and watched.measured):
                 self._adopt_new(watched)
@@ -443,16 +424,18 @@ class Watcher:
         """A scale that has fallen tells that the scaler skipped the last step."""
         scale = self._scale_now()
         if scale < self._scale:
-            pending = any(watched.measured for watched in self._watched)
-            if pending:
-                for watched in self._watched:
+            if self._has_gradients:
+                for watched in self._watched if self._is_due else ():
                     self._take(watched)
                 self._end_row()
-            if self._waiting:
-                self._waiting[-1].is_skipped = True
+            if self._waiting is not None and self._waiting.step == self.step - 1:
+                self._waiting.skipped += 1
+            else:
+                self._skipped += 1
         self._scale = scale
 
     def _step_hooks(self, watched: _Watched) -> tuple[Any, Any]:
+        @torch.no_grad()
         def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if watched.has_stepped:
                 self._end_row()
@@ -461,17 +444,16 @@ class Watcher:
             if watched.runs_closure:
                 watched.measured = None
             elif self._is_due:
-                if current_backward() != NO_BACKWARD:
+                if current_backward() != _NO_BACKWARD:
                     watched.measure()  # it steps inside the backward pass
-                elif self._passes.has_missed:
-                    watched.measured = (), DeferredNorms([])  # may be clipped already
-                    self._passes.relearn()
                 self._take(watched)
             if self._update_rms_is_due and not watched.runs_closure:
                 self._take_update_rms(watched)
             if self._updates_are_due:
-                watched.copy()
+                named = watched.named
+                watched.copies = {n: p.detach().clone() for n, p in named.items()}
 
+        @torch.no_grad()
         def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if watched.runs_closure and self._is_due:
                 self._take(watched)
@@ -500,7 +482,6 @@ class Watcher:
         if self._scaler is not None:
             self._row.given["loss_scale"] = self._scale
 
-    @torch.no_grad()
     def _take_updates(self, watched: _Watched) -> None:
         copies, watched.copies = watched.copies, {}
         changes = [watched.named[n].detach() - copy for n, copy in copies.items()]
@@ -518,17 +499,15 @@ class Watcher:
         self._row.update_rms.append((found, sizes, DeferredNumbers(norms)))
 
     def _end_row(self) -> None:
-        waits = time.monotonic() - self._written_at
-        if len(self._waiting) >= WAITING_ROWS or waits > self._patience:
-            self._write()
-        attention = self._attention
-        if attention is not None and attention.is_due(self.step):
-            self._row.attention = attention.take()
+        self._write()
+        if self._attention is not None and self._attention.is_due(self.step):
+            self._row.attention = self._attention.take()
         if self._is_due:
             self._row.given = {**self._given, **self._row.given}
-            self._waiting.append(self._row)
+            self._row.skipped, self._skipped = self._skipped, 0
+            self._waiting = self._row
         self._given = {}
-        self._passes.end_step()
+        self._has_gradients = False
         self.step += 1
         self._row = _Row(self.step, {})
         for watched in self._watched:
@@ -536,11 +515,11 @@ class Watcher:
         self._listen()
 
     def _write(self) -> None:
-        """Read the numbers of the rows that wait, and keep them."""
-        self._written_at = time.monotonic()
-        waiting, self._waiting = self._waiting, []
-        for row in waiting:
-            self._keep(row.step, *row.read())
+        """Read the numbers of the row that waits, and keep them."""
+        if self._waiting is None:
+            return
+        row, self._waiting = self._waiting, None
+        self._keep(row.step, *row.read())
 
     def _keep(self, step: int, names: Names, numbers: list[float]) -> None:
         self._history.extend(step, names, numbers)
@@ -560,6 +539,11 @@ def _number(value: Any, name: str) -> Tensor | float:
     if not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     return float(value)
+
+
+def _at_the_end(callback: Any) -> None:
+    """Have a function called when the backward pass that runs now has ended."""
+    torch.autograd.Variable._execution_engine.queue_callback(callback)
 
 
 _OPEN: "weakref.WeakSet[Watcher]" = weakref.WeakSet()

@@ -4,10 +4,10 @@
 
 ``oldest`` takes the lower bounds of ``pyproject.toml``, ``newest`` the newest that the
 registry serves, ``cpu`` a torch without CUDA and no torchvision. The tools that build
-and test stay at ``constraints.txt``. ``frameworks`` tests the callbacks with the newest
-frameworks; it runs only when it is named. Environments and what the tests said lie in
-``_build/matrix``. Each session keeps its row in ``recorded/``, for a page of the book;
-rows of sessions that did not run stay.
+and test stay at ``constraints.txt``. ``frameworks`` tests what the library does under
+the newest frameworks; it runs only when it is named. Environments and what the tests
+said lie in ``_build/matrix``. Each session keeps its row in ``recorded/``, for a page
+of the book; rows of sessions that did not run stay.
 """
 
 import datetime
@@ -37,7 +37,8 @@ SUITES = {
         "chapters", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=600",
     ],
 }  # fmt: skip
-CALLBACKS = ROOT / "tests" / "frameworks"
+FRAMEWORKS = ROOT / "tests" / "frameworks"
+PACKAGES = {"ignite": "pytorch-ignite"}
 COLUMNS = ("environment", "Python", *SHOWN, *SUITES, "seconds", "date")
 OLD_WARN = ["-W", "ignore::DeprecationWarning"]  # old packages warn of new neighbours
 # Behind constraints.txt: of this version a wheel without CUDA can also be had where the
@@ -88,17 +89,18 @@ def cpu(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def frameworks(session: nox.Session) -> None:
-    """The callbacks under the real frameworks, the newest that the registry serves."""
-    session.install("--editable", f"{ROOT}[frameworks,test]")
+    """The library under the real frameworks, the newest that the registry serves."""
+    session.install("--editable", f"{ROOT}[test,test-frameworks]")
     rows, failed = [], []
-    for tests in sorted(CALLBACKS.glob("test_*.py")):
+    for tests in sorted(FRAMEWORKS.glob("test_*.py")):
         name = tests.stem.removeprefix("test_")
         told, passed = run_suite(session, name, "-W", "default", str(tests))
-        code = f"from importlib.metadata import version as v; print(v({name!r}))"
+        package = PACKAGES.get(name, name)
+        code = f"from importlib.metadata import version as v; print(v({package!r}))"
         found = said(session, "python", "-c", code)
-        rows.append([name, found, told])
-        failed += [] if passed else [name]
-    columns = ["framework", "version", "tests"]
+        rows += [[name, found, *row] for row in outcomes(report_of(session, name))]
+        failed += [] if passed else [f"{name}: {told}"]
+    columns = ["framework", "version", "tool", "outcome", "tests"]
     record(RECORD, "Frameworks", "make frameworks", columns, rows)
     if failed:
         session.error(", ".join(failed))
@@ -151,7 +153,7 @@ def run_suites(session: nox.Session, *options: str) -> None:
 
 def run_suite(session: nox.Session, suite: str, *arguments: str) -> tuple[str, bool]:
     """Run tests; return what their report counts, and whether all passed."""
-    report = FOLDER / f"{session.name}-{suite}.xml"
+    report = report_of(session, suite)
     report.unlink(missing_ok=True)
     passed = True
     with session.chdir(ROOT):
@@ -164,6 +166,30 @@ def run_suite(session: nox.Session, suite: str, *arguments: str) -> tuple[str, b
             passed = False
     told = counts(report.read_text("utf8")) if report.exists() else "did not run"
     return told, passed
+
+
+def report_of(session: nox.Session, suite: str) -> Path:
+    """Where the tests of a suite tell how they ended."""
+    return FOLDER / f"{session.name}-{suite}.xml"
+
+
+def outcomes(report: Path) -> list[list[str]]:
+    """Tool, outcome and count of tests, for each outcome that a report tells of.
+
+    An outcome holds only if all of its tests have passed.
+    """
+    if not report.exists():
+        return [["all", "did not run", "0"]]
+    found: dict[tuple[str, str], list[bool]] = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        known = {p.attrib["name"]: p.attrib["value"] for p in case.iter("property")}
+        key = known.get("tool", "all"), known.get("outcome", "collected")
+        bad = any(case.find(name) is not None for name in ("failure", "error"))
+        found.setdefault(key, []).append(not bad and case.find("skipped") is None)
+    return [
+        [tool, outcome if all(passed) else f"failed: {outcome}", str(len(passed))]
+        for (tool, outcome), passed in found.items()
+    ]
 
 
 def counts(report: str) -> str:

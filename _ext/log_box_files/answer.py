@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 
-from gradlib.diagnosis.causes import CAUSES
+from gradlib.diagnosis.causes import CAUSES, page_of
 from gradlib.diagnosis.diagnose_log import judge
 from gradlib.diagnosis.evidence.training_log import TrainingLog
 from gradlib.diagnosis.report import Finding, Report
@@ -116,13 +116,13 @@ def findings(found: Iterable[Finding]) -> Iterable[str]:
     for finding in found:
         seen = "" if finding.symptom == before else f"<p>{escape(finding.symptom)}</p>"
         before = finding.symptom
-        chapter = finding.chapter.replace("_", " ")
+        chapter = finding.chapter.partition("#")[0].replace("_", " ")
         yield (
             f"<li><p><strong>{escape(sentence(CAUSES[finding.cause].title))}</strong> "
             f"({finding.certainty}, {100 * finding.confidence:.0f} %, "
             f"<code>{finding.cause}</code>)</p>{seen}"
             f"<p><em>Cure.</em> {escape(finding.fix)} "
-            f'<a href="{CHAPTERS}{finding.chapter}.html">Read on: {chapter}</a>'
+            f'<a href="{CHAPTERS}{page_of(finding.chapter)}">Read on: {chapter}</a>'
             "</p></li>"
         )
 

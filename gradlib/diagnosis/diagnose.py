@@ -1,6 +1,7 @@
 """Diagnose a training that can be run: watch it, try small changes, name the cause."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -8,12 +9,20 @@ from torch.optim import Optimizer
 
 from gradlib.checks import check_positive
 from gradlib.clip import Clip
-from gradlib.diagnosis.examination import SECONDS, Examination
-from gradlib.diagnosis.report import Report
+from gradlib.diagnosis.examination import ORDERS, SECONDS, Examination
+from gradlib.diagnosis.report import Finding, Report
 from gradlib.diagnosis.rules.table import ask_rules
 from gradlib.diagnosis.training_setup import TrainingSetup
-from gradlib.diagnosis.verdict import judge_lost_weights, judge_training
+from gradlib.diagnosis.verdict import (
+    Verdict,
+    judge_lost_weights,
+    judge_luck,
+    judge_training,
+)
 from gradlib.state import uncompiled
+
+# Factor of every confidence where only another order of the batches is broken.
+BY_LUCK = 0.9
 
 
 def diagnose(
@@ -33,8 +42,9 @@ def diagnose(
 
     The training runs on the batches given. Rules look at the data, the layers, the
     gradients and the order of calls; where they suspect something, a short run from
-    the same start with that one thing changed must cure the training. Afterwards
-    everything is as it was.
+    the same start with that one thing changed must cure the training. What no rule
+    finds ill also runs on the batches in two other orders: a training that one of them
+    breaks learns by luck. Afterwards everything is as it was.
 
     Args:
         model: The model, in the mode in which it is trained.
@@ -94,6 +104,8 @@ def diagnose(
             lost = judge_lost_weights(setup)
             findings = [] if lost else ask_rules(examination)
             judged = lost or judge_training(examination, findings)
+            if judged.verdict == "healthy" and examination.unlucky_order:
+                findings, judged = _in_another_order(examination)
         finally:
             examination.restore()
     curve = examination.curve
@@ -111,6 +123,25 @@ def diagnose(
         remarks=judged.remarks,
         next_test=judged.next_test,
     )
+
+
+def _in_another_order(examination: Examination) -> tuple[list[Finding], Verdict]:
+    """Ask the rules about the order of the batches that breaks the training."""
+    name = examination.unlucky_order
+    setup = ORDERS[name](examination.setup)
+    other = Examination(setup, max(1.0, examination.seconds_left))
+    try:
+        findings = [
+            replace(
+                f,
+                confidence=BY_LUCK * f.confidence,
+                evidence={**f.evidence, "batches": name},
+            )
+            for f in ask_rules(other)
+        ]
+    finally:
+        other.restore()
+    return findings, judge_luck(examination, name)
 
 
 def _watched(examination: Examination) -> str:

@@ -13,13 +13,23 @@ from torch.optim import Optimizer
 
 from gradlib.diagnosis.evidence.base_run import BaseRun, run_base
 from gradlib.diagnosis.evidence.dependence import Dependence, dependence_of
-from gradlib.diagnosis.evidence.loss_curve import TINY, LossCurve, median
+from gradlib.diagnosis.evidence.loss_curve import (
+    SMALLEST_FALL,
+    TINY,
+    LossCurve,
+    median,
+)
 from gradlib.diagnosis.evidence.naive_loss import naive_loss
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
 from gradlib.diagnosis.evidence.update_trace import UpdateTrace
 from gradlib.diagnosis.saved_state import SavedState
 from gradlib.diagnosis.training_setup import TrainingSetup, as_number
-from gradlib.diagnosis.treatments import Treatment, slower
+from gradlib.diagnosis.treatments import (
+    Treatment,
+    from_the_middle,
+    reversed_order,
+    slower,
+)
 from gradlib.state import is_set_up
 
 # Processor time for a whole examination: most of the clinic's cases need 1, the slowest
@@ -67,6 +77,13 @@ JUDGED_BATCHES = 20
 # A difference of gradients below this share of one of them is rounding.
 ROUNDED = 1e-5
 NOT_RUN = LossCurve((math.nan,), None, False)
+# Other orders of the batches that a training must bear too.
+ORDERS = {
+    "in reverse order": reversed_order,
+    "with the second half first": from_the_middle,
+}
+# Fewest batches that have an order.
+FEWEST_BATCHES = 4
 
 
 class Examination:
@@ -300,6 +317,12 @@ class Examination:
             return True
         return self.naive is not None and self.curve.score > LEARNS_LITTLE
 
+    @property
+    def gets_a_gradient(self) -> bool:
+        """Whether any parameter gets a gradient other than zero, at any step."""
+        columns = self.base.norms.values()
+        return any(norm not in (0.0, -1.0) for column in columns for norm in column)
+
     def run_under(
         self, name: str, treatment: Treatment, *, rescaled: bool = False
     ) -> LossCurve:
@@ -333,6 +356,32 @@ class Examination:
             return True
         lower = self.curve.score - value
         return value < CLEARLY_LOWER * self.curve.score or lower > LOWER_BY
+
+    @cached_property
+    def unlucky_order(self) -> str:
+        """An order of the same batches in which the loss leaves all bounds, or ``""``.
+
+        What learns by the luck of an order is not healthy: the next epoch, or another
+        seed, has another one.
+        """
+        if len(self.setup.batches) < FEWEST_BATCHES:
+            return ""
+        for name, treatment in ORDERS.items():
+            curve = self.run_under(name, treatment)
+            if curve is NOT_RUN:
+                continue
+            lost = not math.isfinite(curve.end)
+            if lost or (self.naive is not None and curve.exploded):
+                return name
+        return ""
+
+    def outcome(self, name: str) -> str:
+        """What a trial led to, in words: it learns, or the loss only stays finite."""
+        curve = self._trials[name]
+        low = CURED if curve.naive is not None else 1 - SMALLEST_FALL
+        if curve.score < low:
+            return "the same training learns"
+        return "the loss of the same training stays finite, though it learns little"
 
     def compared(self, name: str) -> dict[str, float]:
         """The end of the base run beside that of a run that was tried, as evidence."""
@@ -380,6 +429,11 @@ class Examination:
             return NOT_RUN
         finally:
             self.restore()
+
+    @property
+    def seconds_left(self) -> float:
+        """Processor time until the deadline."""
+        return self.deadline - time.process_time()
 
     def _time_is_up(self) -> bool:
         self.out_of_time |= time.process_time() > self.deadline

@@ -435,6 +435,17 @@ def repeated(setup: TrainingSetup) -> TrainingSetup:
     return replace(setup, batches=setup.batches[:1], max_steps=setup.steps)
 
 
+def reversed_order(setup: TrainingSetup) -> TrainingSetup:
+    """Give the last batch first."""
+    return replace(setup, batches=setup.batches[::-1])
+
+
+def from_the_middle(setup: TrainingSetup) -> TrainingSetup:
+    """Give the second half of the batches first."""
+    half = len(setup.batches) // 2
+    return replace(setup, batches=setup.batches[half:] + setup.batches[:half])
+
+
 class Meter(TorchFunctionMode):
     """Write down the value of every loss function, and scale what it gives."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gradlib.diagnosis.evidence.loss_curve import LossCurve
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding
+from gradlib.diagnosis.rules import data
 from gradlib.diagnosis.training_setup import TrainingSetup
 
 # Updates below which a falling loss may be luck.
@@ -70,7 +71,32 @@ def judge_training(examination: Examination, findings: list[Finding]) -> Verdict
             "rule says why."
         )
         return Verdict("unclear", (reason,), remarks, _data_or_model(examination))
+    worst = curve.out_of_hand
+    if worst is not None and not examination.says_nothing:
+        reason = (
+            f"At update {worst} the loss is {curve.losses[worst]:.4g}, where the "
+            f"untrained model has {curve.untrained_losses[worst]:.4g} on that batch: "
+            "something leaves its range and comes back, by luck. No rule says what."
+        )
+        test = (
+            "Run it again with another seed, and look at exp, pow and divisions of "
+            "what the network puts out."
+        )
+        return Verdict("unclear", (reason,), remarks, test)
     return Verdict("healthy", tuple(_assurances(examination)), remarks)
+
+
+def judge_luck(examination: Examination, name: str) -> Verdict:
+    """Broken, though it learns in the order given: another order breaks it."""
+    ends = examination.compared(name)
+    usual, other = ends.values()
+    reason = (
+        f"In the order given the loss ends at {usual:.4g}; with the same batches "
+        f"{name} it ends at {other:.4g}. What breaks that run can break this one at "
+        "any step."
+    )
+    test = "Run it again with another seed, or with the batches shuffled."
+    return Verdict("broken", (reason,), tuple(_remarks(examination)), test)
 
 
 def _ill(
@@ -82,7 +108,7 @@ def _ill(
         return Verdict("broken", (reason,), remarks, _data_or_model(examination))
     if len(examination.base.losses) < FEWEST_UPDATES:
         return Verdict("unclear", (_few(examination),), remarks, _longer(examination))
-    if curve.still_falls and not examination.out_of_time:
+    if curve.falls_to_the_end and not examination.out_of_time:
         reason = f"The loss still falls: from {curve.start:.4g} to {curve.end:.4g}."
         slow = (
             f"It learns slowly: a constant output reaches {examination.naive:.4g}."
@@ -163,6 +189,12 @@ def _remarks(examination: Examination) -> Iterator[str]:
         yield (
             "The loss is negative, as the negative log-likelihood of a density or a "
             "critic's loss may be: only its direction counts."
+        )
+    broken = data.broken_batches(examination)
+    if broken and not base.failure and math.isfinite(curve.end):
+        yield (
+            f"{len(broken)} batches hold NaN or infinite values, which do not enter "
+            "the loss: a mask or torch.where keeps them out."
         )
     skipped = base.calls.lost if base.calls is not None else []
     if skipped and examination.scalers and len(skipped) < len(base.losses):

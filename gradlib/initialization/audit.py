@@ -124,6 +124,9 @@ def audit(
     initialization. If the model has norms, each layer is judged for inputs of
     variance 1. Norms and residual branches have no predicted total: give a batch.
 
+    Under ``fully_shard`` weights are those of the whole, and every process must call
+    this; each measures with the batch that it is given.
+
     Args:
         model: Any module with linear or convolutional layers, ``Conv1D`` of
             transformers among them.

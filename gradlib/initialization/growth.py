@@ -149,6 +149,7 @@ def measured_growth(
     check_generator(generator)
     signals: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}
+    outputs: list[Tensor] = []
 
     def watch(name: str, tensor: Tensor) -> None:
         def keep(gradient: Tensor) -> None:
@@ -158,6 +159,7 @@ def measured_growth(
             signals[name] = tensor.detach().double().square().mean()
             gradients[name] = torch.full_like(signals[name], math.nan)
             if tensor.requires_grad:
+                outputs.append(tensor)
                 tensor.register_hook(keep)  # type: ignore[no-untyped-call]
 
     with unchanged(model), torch.enable_grad(), observed(model, watch, transposed=True):
@@ -175,6 +177,8 @@ def measured_growth(
             )
         device = output.device if generator is None else generator.device
         v = torch.randn(output.shape, generator=generator, device=device).to(output)
+        # sharded parameters are not those that the graph holds; outputs always are
+        sources += outputs
         torch.autograd.grad((output * v).sum(), sources, allow_unused=True)
 
     def between(first: str, last: str) -> Growth:

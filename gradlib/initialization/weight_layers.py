@@ -9,11 +9,12 @@ from torch.nn.parameter import is_lazy
 
 from gradlib.checks import check_model
 from gradlib.hooks import Hooks
+from gradlib.measure.sharded import whole_of
 
 
 def mean_square(tensor: Tensor) -> float:
-    """Mean of the squares, in float64."""
-    return float(tensor.detach().double().square().mean())
+    """Mean of the squares, in float64; of the whole, where processes share it."""
+    return float(whole_of(tensor.detach()).double().square().mean())
 
 
 @contextmanager

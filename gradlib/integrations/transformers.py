@@ -1,6 +1,7 @@
 """Callbacks for the Trainer of transformers."""
 
-from typing import Any
+import weakref
+from typing import Any, Self
 
 import torch
 from transformers import TrainerCallback
@@ -18,6 +19,10 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
     after. With float16 its scaler is found, and norms are those of the unscaled
     gradients. The logged loss joins the row of the step at which it is logged.
 
+    A Trainer that is interrupted tells its callbacks nothing. The watcher is then
+    closed when the Trainer trains again, when the callback is deleted, or at the end of
+    a ``with`` in which the callback is used.
+
     Args:
         **options: As for `gradlib.watch`: ``file``, ``every``, ``updates_every``, ...
 
@@ -25,8 +30,8 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
         watcher: The `Watcher` of the last training, or None before it begins.
 
     Example:
-        ``Trainer(model, args, train_dataset=data,
-        callbacks=[WatchCallback(file="run.jsonl")])``
+        ``with WatchCallback(file="run.jsonl") as watch:
+        Trainer(model, args, train_dataset=data, callbacks=[watch]).train()``
     """
 
     def __init__(self, **options: Any) -> None:
@@ -36,8 +41,7 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: Any, state: Any, control: Any, **training: Any
     ) -> None:
-        if self.watcher is not None:
-            self.watcher.close()  # a training before this one was interrupted
+        self.close()  # a training before this one may have been interrupted
         optimizer = training["optimizer"]
         options = {
             "first_step": state.global_step,
@@ -45,6 +49,7 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
             **self.options,
         }
         self.watcher = watch(training["model"], optimizer, **options)
+        weakref.finalize(self, self.watcher.close)
 
     def on_log(
         self,
@@ -60,8 +65,18 @@ class WatchCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_end(
         self, args: Any, state: Any, control: Any, **training: Any
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop watching, if it still goes on."""
         if self.watcher is not None:
             self.watcher.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
 
 
 class RecorderCallback(TrainerCallback):  # type: ignore[misc]

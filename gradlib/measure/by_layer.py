@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradlib.checks import check_list, check_model, check_type
+from gradlib.measure.sharded import whole_of
 from gradlib.measure.tensors import (
     EXACT_IN_FLOAT32,
     norms_of,
@@ -177,7 +178,8 @@ def _direction(gradient: Tensor | Iterable[Tensor], name: str) -> Tensor:
     tensors: list[Tensor] = check_list(gradient, name)
     if not tensors or not all(isinstance(t, Tensor) for t in tensors):
         raise ValueError(f"{name}: expected one or more tensors, got {gradient!r:.80}")
-    vector = torch.cat([t.detach().to_dense().double().flatten() for t in tensors])
+    whole = [whole_of(t.detach()).to_dense() for t in tensors]
+    vector = torch.cat([t.double().flatten() for t in whole])
     size = float(vector.norm())
     if not 0 < size < math.inf:
         raise ValueError(

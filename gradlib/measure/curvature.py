@@ -14,6 +14,7 @@ from gradlib.checks import (
     check_positive,
     check_type,
 )
+from gradlib.measure.sharded import is_sharded
 
 _SMALL = 256
 _EXTRA = 10
@@ -117,7 +118,8 @@ def sharpness(
 
     Raises:
         TypeError: the loss is not a scalar tensor.
-        ValueError: the loss is not finite or does not depend on the parameters.
+        ValueError: the loss is not finite or does not depend on the parameters, or
+            these are cut over processes.
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -136,6 +138,11 @@ def sharpness(
     items: list[Tensor] = check_list(parameters, "parameters")
     for item in items:
         check_type(Tensor, parameters=item)
+    if any(map(is_sharded, items)):
+        raise ValueError(
+            "parameters: expected whole tensors, got some that are cut over processes. "
+            "Take the sharpness of a plain copy of the model."
+        )
     weights = [p for p in items if p.requires_grad]
     product = _hessian(loss_fn, weights)
     if product is None:

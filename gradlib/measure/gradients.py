@@ -26,7 +26,7 @@ class Gradients(NamedTuple):
     tensors: list[Tensor]
     """Their gradients, as dense tensors that share memory with ``grad``."""
     norms: list[Tensor]
-    """Norm of each, or of each of its units."""
+    """Norm of each, or of each of its units; of a sharded one, of those held here."""
     total: Tensor
     """Norm of all together, a scalar tensor; 0 if there are none."""
     size: float | None
@@ -137,11 +137,13 @@ def gradients_of(
     if not grads:
         return Gradients(owners, grads, [], torch.tensor(0.0), 0.0)
     each = norms(grads, order)
-    total = joint_norm(each, order)
+    parts_only = norms is not norms_of and any(map(is_sharded, grads))
+    total = joint_norm(norms_of(grads, order) if parts_only else each, order)
     size = None if nonfinite == "pass" else total.item()
     if size is not None and not math.isfinite(size):
         each = norms(grads, order, torch.float64)
-        total = joint_norm(each, order)
+        exact = norms_of(grads, order, torch.float64) if parts_only else each
+        total = joint_norm(exact, order)
         size = total.item()
         broken = _broken(items, each)
         if broken and nonfinite == "raise":

@@ -11,8 +11,12 @@ from torch.utils._pytree import tree_leaves
 
 from gradlib.checks import check_function, check_model
 from gradlib.hooks import Hooks
+from gradlib.measure.sharded import gathered, groups_of
 from gradlib.measure.tensors import KINDS, nonfinite_code
-from gradlib.state import unchanged, uncompiled
+from gradlib.state import loss_in, unchanged, uncompiled, without_gradient_hooks
+
+STAGES = ("parameter", "input", "forward", "loss", "backward")
+"""Where NaN or infinity can be, in the order in which a step computes."""
 
 
 class NonFinite(NamedTuple):
@@ -24,11 +28,16 @@ class NonFinite(NamedTuple):
     """``"parameter"``, ``"input"``, ``"forward"``, ``"loss"`` or ``"backward"``."""
     kind: str
     """``"nan"`` or ``"inf"``."""
+    rank: int | None = None
+    """Of the process that met it, where several train one model."""
+
+    def __repr__(self) -> str:
+        known = {n: v for n, v in self._asdict().items() if v is not None}
+        told = ", ".join(f"{name}={value!r}" for name, value in known.items())
+        return f"{type(self).__name__}({told})"
 
 
-def first_nonfinite(
-    model: nn.Module, run: Callable[[], Tensor | None]
-) -> NonFinite | None:
+def first_nonfinite(model: nn.Module, run: Callable[[], Any]) -> NonFinite | None:
     """Run a step and name the first tensor that is not finite.
 
     Looks in the order in which a step computes: parameters, then forward the inputs
@@ -45,20 +54,23 @@ def first_nonfinite(
       operation between modules makes it, and ``"loss"`` if the loss function does.
 
     The top module, which has no name, goes by its class. Where several processes train
-    one model, all must call this; each names what it met itself, or the first
-    parameter whose gradient another one broke. Afterwards hooks are
-    removed, and gradients, buffers, modes and random state are as before, also if
-    ``run`` raises.
+    one model (``DistributedDataParallel``, ``fully_shard``), all must call this, and
+    all get the same answer: the earliest that one of them met, with its ``rank``.
+    Afterwards hooks are removed, and gradients, buffers, modes and random state are as
+    before, also if ``run`` raises. Hooks of others on the parameters, which an
+    optimizer inside the backward pass consists of, do not run.
 
     Args:
         model: The module to look into.
-        run: Makes the forward pass and returns the loss. If it does not call
-            ``backward()``, that is done here. It must not step the optimizer.
+        run: Makes the forward pass and returns the loss, alone, first, or under the
+            name ``loss``. If it does not call ``backward()``, that is done here. It
+            must not step the optimizer.
 
     Returns:
         The first finding; None if all is finite.
 
     Raises:
+        RuntimeError: ``run`` has changed a parameter.
         TypeError: ``run`` returns something else than a scalar tensor or None.
 
     Example:
@@ -70,8 +82,14 @@ def first_nonfinite(
     check_model(model)
     check_function(run, "run")
     watch = _Watch()
-    with unchanged(model), uncompiled(), watch.over(model):
-        loss = run()
+    versions = {id(p): p._version for p in model.parameters()}
+    with (
+        unchanged(model),
+        uncompiled(),
+        without_gradient_hooks(model),
+        watch.over(model),
+    ):
+        loss = loss_in(run())
         if loss is not None and not (isinstance(loss, Tensor) and loss.numel() == 1):
             raise TypeError(
                 f"run: expected it to return a scalar loss or None, got {loss!r:.80}"
@@ -87,7 +105,24 @@ def first_nonfinite(
         for name, p in model.named_parameters():
             if p.grad is not None:  # with what came from other processes
                 watch.note("backward", name, p.grad)
-    return found or watch.first("backward")
+    for name, p in model.named_parameters():
+        if versions.get(id(p), p._version) != p._version:
+            raise RuntimeError(
+                f"run: expected one that leaves the parameters as they are, but {name} "
+                "changed. Leave out optimizer.step(), also inside backward(); load the "
+                "parameters again."
+            )
+    return _first_of_all(found or watch.first("backward"), model)
+
+
+def _first_of_all(mine: NonFinite | None, model: nn.Module) -> NonFinite | None:
+    """The earliest finding of all processes that train the model."""
+    for group in groups_of(model):
+        if mine is not None and mine.rank is None:
+            mine = mine._replace(rank=torch.distributed.get_rank())
+        found = [NonFinite(*f) for f in gathered(mine, group) if f is not None]
+        mine = min(found, key=lambda f: STAGES.index(f.where), default=None)
+    return mine
 
 
 @dataclass

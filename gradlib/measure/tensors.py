@@ -190,6 +190,12 @@ def kind_of(tensor: Tensor) -> str:
     return KINDS[int(nonfinite_code(tensor))]
 
 
+def kinds_of(tensors: list[Tensor]) -> list[str]:
+    """What `kind_of` says of each; of sharded tensors, the same in all processes."""
+    codes = [nonfinite_code(tensor).float() for tensor in tensors]
+    return [KINDS[int(code)] for code in whole_norms(codes, tensors, math.inf)]
+
+
 def nonfinite_code(tensor: Tensor, mask: bool = False) -> Tensor:
     """2 if there is NaN, else 1 if there is infinity, else 0; on the device.
 

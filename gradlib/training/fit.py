@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from gradlib.checks import check_choice, check_limit, check_type
+from gradlib.checks import check_choice, check_function, check_limit, check_type
 from gradlib.clip import Clip, as_clipper
 from gradlib.errors import DivergenceError, NonFiniteGradientError
 from gradlib.history import History
@@ -21,14 +21,18 @@ from gradlib.monitor import GradientMonitor
 from gradlib.state import kept_modes, parameters_of
 from gradlib.training.loop import (
     Batch,
+    Count,
     LossFunction,
+    ModelLoss,
     OptimizerSource,
     Scheduler,
     backward,
     check_autocast,
+    count_of,
     groups_of_batches,
     make_optimizer,
     make_scheduler,
+    ways_to_loss,
 )
 
 
@@ -39,10 +43,12 @@ def fit(
     lr: float | None = None,
     optimizer: OptimizerSource = None,
     loss_fn: LossFunction = F.cross_entropy,
+    loss: ModelLoss | None = None,
     steps: int | None = None,
     clip: Clip | None = None,
     scheduler: Scheduler | Callable[[Optimizer], Scheduler] | None = None,
     accumulate: int = 1,
+    count: Count = count_of,
     monitor: GradientMonitor | None = None,
     autocast: torch.dtype | None = None,
     scaler: GradScaler | None = None,
@@ -57,23 +63,33 @@ def fit(
     diverges when its loss is not finite or above ``diverged_above``, or when a
     gradient is not finite and neither ``clip`` nor ``scaler`` deals with it. It
     stops *before* the optimizer's step: the parameters are those that gave the
-    last loss, and the gradients are still there to be looked at.
+    last loss, and the gradients are still there to be looked at. Where several
+    processes train the model (``DistributedDataParallel``, ``fully_shard``), the loss
+    is the mean of theirs, so that all stop at the same step.
 
     Args:
         model: Any module. In evaluation mode it is put in training mode, and back.
-        batches: Pairs (inputs, targets). A list or a DataLoader starts again when
-            it is used up before ``steps``; a generator cannot.
+        batches: Pairs (inputs, targets), or of any form with ``loss``. A list or a
+            DataLoader starts again when it is used up before ``steps``; a generator
+            cannot.
         lr: Learning rate of plain SGD, or of ``optimizer`` if that is a class.
         optimizer: An optimizer; or a class or function that makes one from the
             model's trainable parameters (and ``lr``, if given).
-        loss_fn: (outputs, targets) -> mean loss, a scalar.
+        loss_fn: (outputs, targets) -> mean loss, a scalar; alone, first, or under
+            the name ``loss``.
+        loss: (model, batch) -> the same, in the place of ``loss_fn``; for models that
+            compute their loss, ``loss=lambda model, batch: model(**batch)``.
         steps: Number of optimizer steps; by default one pass over ``batches``.
         clip: Largest joint norm of the gradients; or a function, called with the
             optimizer's parameters, that changes gradients in place.
         scheduler: Stepped after each optimizer step; ReduceLROnPlateau gets the
             loss. Or a function that makes it from the optimizer.
-        accumulate: Micro-batches a step. Each loss is divided by their number, so
-            that k equal micro-batches give the gradient of the k-fold batch.
+        accumulate: Micro-batches a step. They give the gradient of the mean loss of
+            the batch that they make together: g = sum of (n_i / n) g_i, where n_i is
+            the count of micro-batch i and n that of all.
+        count: batch -> n_i, the numbers that its mean loss is taken over; by default
+            those in the targets or ``labels``, without labels of -100. A loss that is
+            a mean over something else, such as shifted tokens, needs its own.
         monitor: Logs every step; opened for the run unless it is open already.
         autocast: Data type of ``torch.autocast`` in the forward pass.
         scaler: Loss scaler for float16; it skips steps with overflow.
@@ -107,7 +123,9 @@ def fit(
     check_autocast(autocast)
     check_type(GradScaler | None, scaler=scaler)
     limit = check_limit(diverged_above, "diverged_above")
-    groups = groups_of_batches(batches, accumulate, steps)
+    compute = ways_to_loss(loss_fn, loss)
+    check_function(count, "count")
+    groups = groups_of_batches(batches, accumulate, steps, pairs=loss is None)
     optimizer = make_optimizer(model, optimizer, lr)
     schedule = make_scheduler(scheduler, optimizer)
     scaler = scaler if scaler is not None and scaler.is_enabled() else None
@@ -124,17 +142,19 @@ def fit(
         bar = tqdm(groups, total=steps, disable=not progress, unit="step")
         optimizer.zero_grad()
         for step, group in enumerate(stack.enter_context(bar)):
-            mean = backward(model, group, loss_fn, autocast=autocast, scaler=scaler)
+            mean = backward(
+                model, group, compute, count=count, autocast=autocast, scaler=scaler
+            )
             if scaler is not None:
                 scaler.unscale_(optimizer)
-            loss, norm = numbers_of([mean, total_norm(parameters)])
+            value, norm = numbers_of([mean, total_norm(parameters)])
             norm, broken = _exact(norm, model, parameters)
             rate = float(optimizer.param_groups[0]["lr"])
-            history.append(step, loss=loss, gradient_norm=norm, learning_rate=rate)
+            history.append(step, loss=value, gradient_norm=norm, learning_rate=rate)
             if monitor is not None:
-                monitor.log(loss, learning_rate=rate)
-            limit = 1000.0 * max(loss, 1.0) if limit is None else limit
-            _check_loss(step, loss, limit)
+                monitor.log(value, learning_rate=rate)
+            limit = 1000.0 * max(value, 1.0) if limit is None else limit
+            _check_loss(step, value, limit)
             clipped = False
             try:
                 if clipper is not None and not (scaler and broken):
@@ -145,7 +165,7 @@ def fit(
             except NonFiniteGradientError as error:
                 found = broken or error
                 reason = f"{found.kind} in the gradient of {found.name}"
-                raise DivergenceError(step, loss, reason) from error
+                raise DivergenceError(step, value, reason) from error
             history.append(step, clipped=clipped)
             skipped = False
             if scaler is None:
@@ -157,7 +177,7 @@ def fit(
                 skipped = scaler.get_scale() < scale
                 history.append(step, loss_scale=scale, skipped=skipped)
             if schedule is not None and not skipped:
-                schedule(loss)
+                schedule(value)
             optimizer.zero_grad()
     return history
 

@@ -17,9 +17,11 @@ from gradlib.state import parameters_of, unchanged
 from gradlib.training.loop import (
     Batch,
     LossFunction,
+    ModelLoss,
     backward,
     groups_of_batches,
     make_optimizer,
+    ways_to_loss,
 )
 
 _WINDOW = 5
@@ -60,6 +62,7 @@ def lr_range_test(
     *,
     optimizer: Optimizer | Callable[..., Optimizer] = SGD,
     loss_fn: LossFunction = F.cross_entropy,
+    loss: ModelLoss | None = None,
     lr_min: float = 1e-5,
     lr_max: float = 10.0,
     steps: int = 100,
@@ -76,9 +79,10 @@ def lr_range_test(
 
     Args:
         model: Any module.
-        batches: Pairs (inputs, targets), as for `fit`.
+        batches: Pairs (inputs, targets), or of any form with ``loss``, as for `fit`.
         optimizer: An optimizer, or a function that makes one from the parameters.
         loss_fn: (outputs, targets) -> mean loss.
+        loss: (model, batch) -> mean loss, as for `fit`.
         lr_min: First learning rate.
         lr_max: Last learning rate.
         steps: Number of rates.
@@ -110,7 +114,8 @@ def lr_range_test(
         raise ValueError(f"lr_max: expected more than lr_min={low:g}, got {high:g}")
     check_count(steps, "steps", least=2)
     rates = [low * (high / low) ** (step / (steps - 1)) for step in range(steps)]
-    groups = groups_of_batches(batches, steps=steps)
+    compute = ways_to_loss(loss_fn, loss)
+    groups = groups_of_batches(batches, steps=steps, pairs=loss is None)
     optimizer = make_optimizer(model, optimizer, lr=None)
     losses: list[float] = []
     with unchanged(model, optimizer):
@@ -120,10 +125,10 @@ def lr_range_test(
         for rate, group in tqdm(pairs, total=steps, disable=not progress):
             for settings in optimizer.param_groups:
                 settings["lr"] = rate
-            loss = float(backward(model, group, loss_fn))
-            if not math.isfinite(loss):
+            value = float(backward(model, group, compute))
+            if not math.isfinite(value):
                 break
-            losses.append(loss)
+            losses.append(value)
             if median(losses[-_WINDOW:]) > losses[0] + 3 * abs(losses[0]):
                 break
             try:
@@ -134,7 +139,7 @@ def lr_range_test(
             optimizer.step()
             optimizer.zero_grad()
     if not losses:
-        raise DivergenceError(0, loss, "before any step")
+        raise DivergenceError(0, value, "before any step")
     return _result(rates[: len(losses)], losses)
 
 

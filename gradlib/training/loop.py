@@ -1,5 +1,6 @@
 """The parts of a training loop: batches in groups, backward, optimizer, modes."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
@@ -7,8 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
-from torch.optim import SGD, Optimizer
+from torch.nn import functional as F
+from torch.optim import LBFGS, SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils._pytree import tree_leaves, tree_map
 
 from gradlib.checks import (
     check_count,
@@ -18,10 +21,14 @@ from gradlib.checks import (
     check_type,
 )
 from gradlib.errors import explained
-from gradlib.state import parameters_of
+from gradlib.measure.sharded import groups_of, mean_over
+from gradlib.state import loss_in, parameters_of
 
-Batch = Sequence[Any]
-LossFunction = Callable[[Any, Any], Tensor]
+Batch = Any
+LossFunction = Callable[[Any, Any], Any]
+ModelLoss = Callable[[Any, Any], Any]
+Count = Callable[[Any], Any]
+IGNORED = -100  # torch's label for "leave this one out of the mean"
 OptimizerSource = Optimizer | Callable[..., Optimizer] | None
 
 
@@ -33,15 +40,20 @@ class Scheduler(Protocol):
 
 
 def groups_of_batches(
-    batches: Iterable[Batch], size: int = 1, steps: int | None = None
+    batches: Iterable[Batch],
+    size: int = 1,
+    steps: int | None = None,
+    *,
+    pairs: bool = True,
 ) -> Iterator[list[Batch]]:
     """Lists of ``size`` batches, one list a step.
 
     Args:
-        batches: Pairs (inputs, targets).
+        batches: Pairs (inputs, targets), or of any form without ``pairs``.
         size: Batches in a group. Without ``steps`` the last group may be smaller.
         steps: Number of groups, starting ``batches`` again where that is possible;
             by default as many as one pass gives.
+        pairs: Refuse batches that are not pairs.
 
     Raises:
         TypeError: a batch is not a pair.
@@ -55,16 +67,16 @@ def groups_of_batches(
     check_type(Iterable, batches=batches)
     if steps is not None:
         check_count(steps, "steps")
-    return _groups(batches, size, steps)
+    return _groups(batches, size, steps, pairs)
 
 
 def _groups(
-    batches: Iterable[Batch], size: int, steps: int | None
+    batches: Iterable[Batch], size: int, steps: int | None, pairs: bool
 ) -> Iterator[list[Batch]]:
     source = iter(batches) if steps is None else _repeated(batches)
     step = 0
     while steps is None or step < steps:
-        group = [_pair(batch) for batch in islice(source, size)]
+        group = [_pair(b) if pairs else b for b in islice(source, size)]
         if steps is not None and len(group) < size:
             raise ValueError(
                 f"batches: expected enough for {steps} steps of {size}, but they "
@@ -94,41 +106,119 @@ def _pair(batch: Batch) -> Batch:
         what = f"{len(batch)} items" if isinstance(batch, (tuple, list)) else "one"
         raise TypeError(
             f"batches: expected pairs (inputs, targets), got {what} "
-            f"({type(batch).__name__})"
+            f"({type(batch).__name__}). Of other batches give the loss: "
+            "loss=lambda model, batch: model(**batch)."
         )
     return batch
+
+
+def ways_to_loss(loss_fn: LossFunction, loss: ModelLoss | None) -> ModelLoss:
+    """The function (model, batch) -> mean loss of a batch, which it checks.
+
+    Raises:
+        TypeError: one of the two is not a function.
+        ValueError: both are given.
+    """
+    check_function(loss_fn, "loss_fn")
+    if loss is None:
+        return lambda model, batch: loss_of(model, loss_fn, *batch)
+    check_function(loss, "loss")
+    if loss_fn is not F.cross_entropy:
+        raise ValueError(
+            "loss, loss_fn: expected one of the two, got both. Leave out loss_fn."
+        )
+
+    def compute(model: nn.Module, batch: Batch) -> Tensor:
+        with explained("loss", batch=batch):
+            return checked_loss(loss(model, batch), "loss")
+
+    return compute
+
+
+def count_of(batch: Batch) -> int:
+    """How many numbers the mean loss of a batch is taken over, as far as it shows.
+
+    Of a pair, the numbers in the targets; labels of -100 are left out, as
+    ``cross_entropy`` does. Of another batch, the same in its ``labels``, or else the
+    length of its first tensor; 1 if there is none.
+
+    Example:
+        >>> count_of((torch.zeros(4, 3), torch.tensor([0, 2, -100, 1])))
+        3
+        >>> count_of({"input_ids": torch.zeros(2, 5)})
+        2
+    """
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        labels = batch[1]
+    else:
+        get = getattr(batch, "get", None)
+        labels = get("labels") if callable(get) else getattr(batch, "labels", None)
+    if isinstance(labels, Tensor):
+        if labels.is_floating_point():
+            return labels.numel()
+        return int((labels != IGNORED).sum())
+    sizes = [len(t) for t in tree_leaves(batch) if isinstance(t, Tensor) and t.ndim]
+    return sizes[0] if sizes else 1
+
+
+def shares_of(group: Sequence[Batch], count: Count) -> list[float]:
+    """The weight of each micro-batch of a step: its count over that of all.
+
+    Raises:
+        ValueError: a count is negative or not finite.
+
+    Example:
+        >>> shares_of([[1.0, 2.0, 3.0], [4.0]], count=len)
+        [0.75, 0.25]
+    """
+    if len(group) == 1:
+        return [1.0]
+    counts = [float(count(batch)) for batch in group]
+    for number in counts:
+        if not (math.isfinite(number) and number >= 0):
+            raise ValueError(f"count: expected a finite number >= 0, got {number:g}")
+    total = sum(counts)
+    return [n / total for n in counts] if total else [1 / len(group)] * len(group)
 
 
 def backward(
     model: nn.Module,
     group: Sequence[Batch],
-    loss_fn: LossFunction,
+    compute: ModelLoss,
     *,
+    count: Count = count_of,
     autocast: torch.dtype | None = None,
     scaler: GradScaler | None = None,
 ) -> Tensor:
     """Add the gradients of the mean loss over a group of batches.
 
-    Each loss is divided by the number of batches before its backward pass, and
-    then scaled. Batches are moved to the device of the model.
+    Each loss is multiplied by the share of its batch before its backward pass, and
+    then scaled. A batch with a share of 0 is passed over. Batches are moved to the
+    device of the model.
 
     Returns:
-        Scalar tensor: the mean loss, neither scaled nor attached to a graph.
+        Scalar tensor: the mean loss, neither scaled nor attached to a graph; over all
+        processes that train the model.
     """
     device = next(model.parameters()).device
     total = torch.zeros((), device=device)
-    for inputs, targets in group:
+    for batch, share in zip(group, shares_of(group, count), strict=True):
+        if share == 0:
+            continue
         with torch.autocast(device.type, autocast, autocast is not None):
-            loss = loss_of(model, loss_fn, _to(inputs, device), _to(targets, device))
+            loss = compute(model, _to(batch, device))
         check_attached(loss)
-        share = loss / len(group)
-        torch.autograd.backward(share if scaler is None else scaler.scale(share))
-        total = total + share.detach()
-    return total
+        part = loss * share
+        torch.autograd.backward(part if scaler is None else scaler.scale(part))
+        total = total + part.detach()
+    return mean_over(groups_of(model), total)
 
 
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device) if hasattr(value, "to") else value
+def _to(batch: Any, device: torch.device) -> Any:
+    """The batch on a device; what is inside it, if the whole cannot be moved."""
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    return tree_map(lambda x: x.to(device) if hasattr(x, "to") else x, batch)
 
 
 def make_optimizer(
@@ -171,6 +261,11 @@ def make_optimizer(
         raise ValueError(
             "lr: expected none beside a ready optimizer, which has its own, got "
             f"{lr}. Set it where you make the optimizer."
+        )
+    if isinstance(optimizer, LBFGS):
+        raise ValueError(
+            "optimizer: expected one whose step needs no closure, got LBFGS, which "
+            "computes the loss itself. Write the loop around optimizer.step(closure)."
         )
     known = {id(p) for p in trainable}
     if not any(id(p) in known for p in parameters_of(optimizer)):
@@ -228,7 +323,8 @@ def loss_of(
     """The mean loss of one batch, a scalar.
 
     Raises:
-        TypeError: ``loss_fn`` is not a function, or returns no tensor.
+        TypeError: ``loss_fn`` is not a function, or returns no tensor, neither alone
+            nor first nor under the name ``loss``.
         ValueError: the loss is not a scalar.
 
     Example:
@@ -240,13 +336,25 @@ def loss_of(
         outputs = model(inputs)
     with explained("loss_fn", outputs=outputs, targets=targets):
         loss = loss_fn(outputs, targets)
-    check_type(Tensor, loss_fn=loss)
+    return checked_loss(loss, "loss_fn")
+
+
+def checked_loss(result: Any, name: str) -> Tensor:
+    """The mean loss in what a function returned.
+
+    Raises:
+        TypeError: there is no tensor.
+        ValueError: the loss is not a scalar.
+    """
+    loss = loss_in(result)
+    check_type(Tensor, **{name: loss})
     if loss.dim() > 0:
         raise ValueError(
-            f"loss_fn: expected a mean loss, a scalar, got shape {tuple(loss.shape)}. "
+            f"{name}: expected a mean loss, a scalar, got shape {tuple(loss.shape)}. "
             "Use reduction='mean'."
         )
-    return loss
+    mean: Tensor = loss
+    return mean
 
 
 def check_attached(loss: Tensor) -> None:

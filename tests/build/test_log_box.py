@@ -13,6 +13,7 @@ from answer import answer, short, ticks
 from sphinx.testing.util import SphinxTestApp
 
 from gradlib.diagnosis import diagnose_log
+from gradlib.diagnosis.causes import page_of
 
 INDEX = "# Book\n\n```{toctree}\nreference/box\nother\n```\n"
 EXAMPLES = [log_box.FILES / "examples" / name for name in log_box.EXAMPLES]
@@ -104,7 +105,7 @@ def test_answer_is_the_report(log: Path) -> None:
     assert found["text"] == f"{report.verdict.upper()}\n{report}"
     for finding in report.findings:
         assert escape(finding.fix) in found["html"]
-        assert f'href="../chapters/{finding.chapter}.html"' in found["html"]
+        assert f'href="../chapters/{page_of(finding.chapter)}"' in found["html"]
     for remark in report.remarks:
         assert escape(remark) in found["html"]
     assert escape(report.next_test) in found["html"]

@@ -1,5 +1,6 @@
 """The callbacks under the real Trainer of transformers, and attention of its models."""
 
+import gc
 import math
 
 import pytest
@@ -21,7 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from gradlib import attention_logits, replay
+from gradlib import attention_logits, audit, diagnose, lr_range_test, replay
 from gradlib.history import History
 from gradlib.integrations.transformers import RecorderCallback, WatchCallback
 
@@ -46,16 +47,31 @@ def model():
     )
 
 
-def trainer(folder, callback, **arguments):
-    settings = TrainingArguments(
+def settings_of(folder, **arguments):
+    return TrainingArguments(
         output_dir=str(folder), max_steps=6, per_device_train_batch_size=4,
         logging_steps=1, report_to=[], use_cpu=True, max_grad_norm=CLIP,
         learning_rate=1e-2, save_strategy="no", disable_tqdm=True, **arguments,
     )  # fmt: skip
+
+
+def trainer(folder, callback, **arguments):
+    settings = settings_of(folder, **arguments)
     callbacks = [callback]
     return Trainer(model(), settings, train_dataset=Tokens(), callbacks=callbacks)
 
 
+def train(model, args, data):
+    # example
+    with WatchCallback(file=f"{args.output_dir}/run.jsonl") as callback:
+        trainer = Trainer(model, args, train_dataset=data, callbacks=[callback])
+        trainer.train()
+    # end
+    return trainer, callback
+
+
+@pytest.mark.tool("WatchCallback", "six rows equal its norm before clipping")
+@pytest.mark.tool("RecorderCallback, replay", "a NaN at step 137 again, bit for bit")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -68,9 +84,7 @@ def trainer(folder, callback, **arguments):
     ids=lambda a: " ".join(a) or "plain",
 )
 def test_six_rows_equal_the_trainers_norms_before_clipping(tmp_path, arguments):
-    callback = WatchCallback(file=tmp_path / "run.jsonl")
-    training = trainer(tmp_path, callback, **arguments)
-    training.train()
+    training, callback = train(model(), settings_of(tmp_path, **arguments), Tokens())
     logged = [row for row in training.state.log_history if "grad_norm" in row]
     norms = [row["grad_norm"] for row in logged]
     assert min(norms) > CLIP, "nothing was clipped"
@@ -83,28 +97,90 @@ def test_six_rows_equal_the_trainers_norms_before_clipping(tmp_path, arguments):
         assert math.hypot(*layers) == pytest.approx(norms[k], rel=1e-5)
 
 
-def test_an_interrupted_training_can_be_watched_again(tmp_path):
-    callback = WatchCallback()
+class Interrupts(TrainerCallback):
+    def on_step_end(self, args, state, control, **training):
+        if state.global_step == 3:
+            raise KeyboardInterrupt
 
-    class Interrupts(type(callback).__mro__[1]):
-        def on_step_end(self, args, state, control, **training):
-            if state.global_step == 3:
-                raise KeyboardInterrupt
 
-    training = trainer(tmp_path, callback)
-    stopper = Interrupts()
-    training.add_callback(stopper)
+def hooks(model):
+    return [p for p in model.parameters() if p._post_accumulate_grad_hooks]
+
+
+def interrupted(folder, callback):
+    training = trainer(folder, callback)
+    training.add_callback(Interrupts)
     with pytest.raises(KeyboardInterrupt):
         training.train()
     assert len(callback.watcher.history) == 3
+    return training
+
+
+@pytest.mark.tool(
+    "WatchCallback", "a training after an interrupted one is watched anew"
+)
+def test_an_interrupted_training_can_be_watched_again(tmp_path):
+    callback = WatchCallback()
+    training = interrupted(tmp_path, callback)
     first = callback.watcher
-    training.remove_callback(stopper)
+    training.remove_callback(Interrupts)
     training.train()
     assert not first.is_open
     assert len(first.history) == 3
     assert len(callback.watcher.history) == 6
-    hooks = [p._post_accumulate_grad_hooks for p in training.model.parameters()]
-    assert not any(hooks)
+    assert not hooks(training.model)
+
+
+@pytest.mark.tool("WatchCallback", "hooks of an interrupted training go")
+def test_hooks_of_an_interrupted_training_go_with_the_callback(tmp_path):
+    with WatchCallback() as callback:
+        net = interrupted(tmp_path, callback).model
+        assert hooks(net)
+    assert not hooks(net)
+    callback = WatchCallback()
+    net = interrupted(tmp_path, callback).model
+    assert hooks(net)
+    del callback
+    gc.collect()
+    assert not hooks(net)
+
+
+def own_loss(model, batch):
+    return model(**batch)
+
+
+@pytest.mark.tool("diagnose", "tells ill from well; refuses training_step as step=")
+def test_a_diagnosis_after_training(tmp_path):
+    training = trainer(tmp_path, WatchCallback(), lr_scheduler_type="constant")
+    training.train()
+    loader = training.get_train_dataloader()
+    for lr, verdicts in ((1e-3, {"healthy", "unclear"}), (10.0, {"broken"})):
+        for group in training.optimizer.param_groups:
+            group["lr"] = lr
+        report = diagnose(training.model, training.optimizer, loader, loss=own_loss)
+        assert report.verdict in verdicts
+    fresh = trainer(tmp_path, WatchCallback())
+    optimizer = fresh.create_optimizer()
+    with pytest.raises(ValueError, match="step: expected an update that runs, got"):
+        diagnose(
+            fresh.model,
+            optimizer,
+            loader,
+            step=lambda batch: fresh.training_step(fresh.model, batch),
+        )
+
+
+@pytest.mark.tool("audit", "right")
+def test_an_audit_sees_transposed_layers():
+    told = audit(model(), activation="gelu")
+    assert len(told) == 9, "four in each block, and the head"
+    assert all(row.verdict != "unknown" for row in told)
+
+
+@pytest.mark.tool("lr_range_test", "right")
+def test_the_range_of_rates_of_a_model_that_gives_its_loss():
+    batches = [{k: v[None] for k, v in Tokens()[i].items()} for i in range(8)]
+    assert len(lr_range_test(model(), batches, loss=own_loss, steps=10).losses) == 10
 
 
 class Keeps(TrainerCallback):
@@ -169,6 +245,7 @@ def test_a_nan_at_step_137_is_replayed_bit_for_bit(tmp_path, arguments):
         assert torch.equal(state[name], weight), name
 
 
+@pytest.mark.tool("RecorderCallback, replay", "a NaN at step 137 again, bit for bit")
 def test_the_report_names_the_cause(tmp_path):
     path = tmp_path / "black_box.pt"
     settings = TrainingArguments(
@@ -210,6 +287,7 @@ def built(name, way):
     return make(settings(vocab_size=32, attn_implementation=way, **sizes, **ends))
 
 
+@pytest.mark.tool("attention_logits", "equal to the model's own weights")
 @pytest.mark.parametrize(("name", "way"), WAYS)
 def test_logits_give_the_weights_that_the_model_returns(name, way):
     draw = torch.Generator().manual_seed(0)

@@ -68,6 +68,10 @@ LOSS = Kind(
     st.just(cross_entropy),
     (7, None, lambda x, y: 7.0, lambda x, y: x.sum(dim=1)),
 )
+MODEL_LOSS = Kind(
+    st.none(),
+    (7, "loss", lambda model, batch: 7, lambda model, batch: model(batch[0])),
+)
 LIMIT = Kind(st.sampled_from([None, 1e-3, 10.0, INF]), (0.0, -1.0, NAN, "1", [1.0]))
 
 
@@ -323,6 +327,7 @@ TABLE: dict[str, Entry] = {
         lr=refused(*NO_RATE),
         optimizer=refused(7, "sgd", lambda parameters, lr: 7),
         loss_fn=LOSS,
+        loss=MODEL_LOSS,
         steps=count(1, 3).or_none(),
         clip=CLIP,
         scheduler=Kind(
@@ -332,6 +337,7 @@ TABLE: dict[str, Entry] = {
             (7, "step"),
         ),
         accumulate=count(1, 1),
+        count=Kind(st.just(len), (7, None, "x")),
         monitor=Kind(st.none(), (7, "monitor")),
         autocast=Kind(st.sampled_from([None, torch.bfloat16]), ("float16", 7)),
         scaler=Kind(st.none(), (7, "scaler")),
@@ -357,6 +363,7 @@ TABLE: dict[str, Entry] = {
             (7, "sgd", lambda parameters: 7),
         ),
         loss_fn=LOSS,
+        loss=MODEL_LOSS,
         lr_min=positive(1e-6, 1e-3),
         lr_max=positive(1e-2, 1e6),
         steps=count(2, 4),

@@ -310,8 +310,8 @@ class Reads(TorchFunctionMode):
 @pytest.mark.usefixtures("accelerator")
 def test_a_recorded_step_reads_the_device_once_and_for_parameters_and_updates():
     model, counts = network(), []
-    model(batch(0)[0]).sum().backward()
     with GradientMonitor(model, 2, updates_every=2, activations=True) as monitor:
+        model(batch(0)[0]).sum().backward()
         for _ in range(4):
             with Reads() as reads:
                 monitor.log(torch.tensor(1.0))
@@ -364,7 +364,7 @@ def test_the_first_that_is_not_finite_is_named(where, name, value):
         loss = F.cross_entropy(model(x), y)
         loss.backward()
         monitor.log(loss * value if where == "loss" else loss)
-        model[0].weight.grad.fill_(-value)
+        model[0].weight.grad = torch.full_like(model[0].weight, -value)
         monitor.log(loss)
     assert monitor.first_nonfinite == NonFinite(name, where, kind)
     assert monitor.first_nonfinite_step == 2
@@ -585,3 +585,122 @@ def test_rows_after_zero_grad_are_warned_of_once():
             monitor.log()
         monitor.log()
     assert monitor.history["gradient_norm"] == [0.0, 0.0]
+
+
+# Loops in which rows would tell something else
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_rows_of_micro_batches_are_warned_of_once(keep):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = batch(0)
+
+    def add():
+        F.cross_entropy(model(x), y).backward()
+        monitor.log()
+
+    with GradientMonitor(model) as monitor:
+        for _ in range(3):
+            add()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=keep)
+        with pytest.warns(UserWarning, match="after the last of its micro-batches"):
+            add(), add()
+        add()
+
+
+def test_outputs_that_a_compiled_model_hides_are_warned_of():
+    torch._dynamo.reset()
+    model = torch.compile(network(), backend="aot_eager")
+    x, y = batch(0)
+    model(x)
+    with GradientMonitor(model, activations=True) as monitor:
+        F.cross_entropy(model(x), y).backward()
+        with pytest.warns(UserWarning, match="compiled model that has run before"):
+            monitor.log()
+    columns = [c for c in monitor.history.columns if c.startswith("gradient_norm/")]
+    assert columns == [
+        f"gradient_norm/{name}" for name, _ in network().named_parameters()
+    ]
+
+
+@pytest.mark.parametrize("unscaled", [False, True])
+def test_a_scaler_is_divided_out_where_it_still_is_in_the_gradients(unscaled):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    x, y = batch(0)
+    with GradientMonitor(model) as monitor:
+        loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        if unscaled:
+            scaler.unscale_(optimizer)
+        monitor.log(loss, scaler=scaler)
+        if not unscaled:
+            scaler.unscale_(optimizer)
+    true = float(nn.utils.get_total_norm([p.grad for p in model.parameters()]))
+    assert monitor.history["gradient_norm"] == pytest.approx([true], rel=1e-6)
+    parts = [v[0] for v in monitor.history.layers("gradient_norm").values()]
+    assert math.hypot(*parts) == pytest.approx(true, rel=1e-6)
+
+
+@pytest.mark.parametrize("of", [lambda x: {"loss": x}, lambda x: (x, "more")])
+def test_a_loss_may_come_with_other_outputs(of):
+    model = network()
+    with GradientMonitor(model) as monitor:
+        loss = model(batch(0)[0]).sum()
+        loss.backward()
+        monitor.log(of(loss))
+    assert monitor.history["loss"] == [loss.item()]
+
+
+def test_layers_that_are_unfrozen_or_added_get_their_columns_then():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+    model[0].requires_grad_(False)
+    x, y = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
+    true = []
+    with GradientMonitor(model, updates_every=1) as monitor:
+        for k in range(3):
+            if k == 1:
+                model[0].requires_grad_(True)
+            if k == 2:
+                model.append(nn.Linear(3, 3))
+            model.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            monitor.log()
+            true.append(
+                float(
+                    nn.utils.get_total_norm(
+                        [p.grad for p in model.parameters() if p.grad is not None]
+                    )
+                )
+            )
+    history = monitor.history
+    assert history["gradient_norm"] == pytest.approx(true, rel=1e-6)
+    for name, first in {"1.weight": 0, "0.weight": 1, "2.weight": 2}.items():
+        steps = history.recorded(f"gradient_norm/{name}")[0]
+        assert steps == list(range(first, 3))
+        assert history.recorded(f"update_ratio/{name}")[0] == steps
+
+
+def test_the_hooks_of_a_monitor_go_with_it():
+    before = [dict(hooks) for hooks in registration_hooks()]
+    model = network()
+    monitor = GradientMonitor(model, activations=True)
+    monitor.__enter__()
+    assert any(module._forward_hooks for module in model.modules())
+    assert [dict(hooks) for hooks in registration_hooks()] != before
+    del monitor
+    gc.collect()
+    assert not any(module._forward_hooks for module in model.modules())
+    assert [dict(hooks) for hooks in registration_hooks()] == before
+
+
+def registration_hooks():
+    from torch.nn.modules import module
+
+    return (
+        module._global_parameter_registration_hooks,
+        module._global_module_registration_hooks,
+    )

@@ -370,6 +370,27 @@ def test_the_last_step_may_be_skipped_too():
     assert watcher.history["skipped"] == [1.0]
 
 
+def test_steps_that_are_skipped_between_rows_are_counted():
+    model = network()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    broken = {1, 2, 3, 7}
+    with watch(model, optimizer, every=3, scaler=scaler) as watcher:
+        for k in range(11):
+            for part in range(2):  # micro-batches
+                loss = loss_of(model, k)
+                bad = k in broken and part == 1
+                scaler.scale(loss * (math.inf if bad else 1.0)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        assert watcher.step == 11
+    history = watcher.history
+    assert history["step"] == [0, 3, 6, 9]
+    assert history.recorded("skipped") == ([3, 9], [3.0, 1.0])
+    assert history["loss_scale"] == [1024, 256, 128, 64]
+
+
 def test_norms_that_do_not_fit_float32():
     model = nn.Linear(2, 1, bias=False)
     optimizer = SGD(model.parameters(), lr=0.1)

@@ -25,6 +25,8 @@ from gradlib.diagnosis.rules import (
     numerics,
     objective,
     optimizer,
+    training_loop,
+    weights,
 )
 
 
@@ -63,6 +65,12 @@ class Told:
 
     def compared(self, name: str) -> dict[str, float]:
         return {}
+
+    def outcome(self, name: str) -> str:
+        return ""
+
+    def restore(self) -> None:
+        """Nothing was changed."""
 
 
 def told(**what: Any) -> Any:
@@ -356,7 +364,73 @@ def clipped(norms: list[float]) -> bool:
     return optimizer.tight_clip(made) is not None
 
 
+def goes_on_falling(share: float) -> bool:
+    """The last quarter falls by this share of the mean fall in a quarter."""
+    last = share / (3 - share)
+    return levels(2.0, 1.5, 1.0, 1.0 - last, naive=1.0).falls_to_the_end
+
+
+def has_an_order(count: int) -> bool:
+    made: Examination = object.__new__(Examination)
+    made.__dict__.update(
+        setup=SimpleNamespace(batches=[0] * count),
+        naive=None,
+        run_under=lambda *_: LossCurve((1.0, math.inf)),
+    )
+    return bool(made.unlucky_order)
+
+
+def moved_by_one(score: float) -> bool:
+    made = told(curve=levels(score, naive=1.0), naive=1.0)
+    made.setup.batches = [(torch.zeros(8, 2), torch.zeros(8))]
+    return data.misplaced_targets(made) is not None
+
+
+def one_kind(share: float = 1.0, naive: float = 0.0) -> bool:
+    """Whether tokens are blamed that are one and the same to a share."""
+    tokens = (torch.arange(1000) >= 1000 * share).long().reshape(10, 100)
+    made = told(naive=naive)
+    made.setup.batches = [tokens]
+    return data.one_token(made) is not None
+
+
+def silent(norm: float = 0.0, steps: int = 20) -> bool:
+    parameters = {name: nn.Parameter(torch.zeros(2, 2)) for name in "ab"}
+    made = told(
+        base=BaseRun(norms={"a": [norm] * steps, "b": [1.0] * steps}),
+        parameters=parameters,
+        held={id(p) for p in parameters.values()},
+    )
+    return training_loop.silent_weights(made) is not None
+
+
+def one_value(change: float = 0.0, moved: float = 1.0) -> bool:
+    base = BaseRun(losses=[1.0, 1.0 + change] * 20, moved={"w": moved})
+    return objective.constant_value(told(base=base, says_nothing=False)) is not None
+
+
+def usual_table(std: float) -> bool:
+    model = nn.Sequential(nn.Embedding(2, 2))
+    table = torch.tensor([[-1.0, 1.0], [1.0, -1.0]])
+    parameter = nn.Parameter(std * table / table.std())
+    made = told(parameters={"0.weight": parameter})
+    made.setup.model = model
+    return weights._usual_table(made, "0.weight")
+
+
 MEANING_BRACKETS = [
+    Bracket("evidence.loss_curve.LAST_FALL", goes_on_falling, 0.2, 0.45),
+    Bracket("examination.FEWEST_BATCHES", has_an_order, 3, 4),
+    Bracket("rules.data.NEAR_A_CONSTANT", lambda x: not moved_by_one(x), 1.5, 2.5),
+    Bracket("rules.data.ALL_ONE", one_kind, 0.97, 0.992),
+    Bracket("rules.data.SETTLED", lambda x: one_kind(naive=x), 0.03, 0.015),
+    Bracket("rules.training_loop.ROUNDING", silent, 1.5e-7, 0.7e-7),
+    Bracket("rules.training_loop.FEWEST_SILENT", lambda n: silent(0.0, n), 9, 10),
+    Bracket("rules.objective.SAME_VALUE", lambda x: not one_value(x), 0.7e-5, 1.5e-5),
+    Bracket("rules.objective.MOVED", lambda x: one_value(moved=x), 0.007, 0.015),
+    Bracket("rules.weights.USUAL_TABLE", lambda x: not usual_table(x), 1.0, 1.5),
+    Bracket("rules.optimizer.SMALL_JUMP", lambda x: resumed(0.01, x), 0.08, 0.15),
+    Bracket("rules.optimizer.TRIPLED", lambda x: resumed(0.08, x), 0.13, 0.2),
     Bracket("evidence.loss_curve.GIVEN_BACK", gives_back, 0.5, 0.75),
     Bracket("evidence.loss_curve.STILL_FALLS", falls_a_little, 0.015, 0.03),
     Bracket("evidence.loss_curve.STILL_FALLS_IN_NOISE", falls_in_noise, 0.9, 1.9),
@@ -384,7 +458,7 @@ MEANING_BRACKETS = [
     Bracket("rules.data.INSIDE", lambda x: not inside(x), 0.15, 0.3),
     Bracket("rules.data.FEWEST_SAMPLES", lambda n: one_class(1.0, n), 3, 4),
     Bracket(
-        "rules.data.AS_CONSTANT", lambda x: not no_better_than_constant(x), 0.04, 0.09
+        "rules.data.AS_CONSTANT", lambda x: not no_better_than_constant(x), 0.12, 0.2
     ),
     Bracket(
         "rules.data.LEARNED",
@@ -432,7 +506,7 @@ MEANING_BRACKETS = [
     Bracket("rules.objective.FALLS", lambda x: not drowned(treated=x), 0.6, 0.8),
     Bracket("rules.normalization.MOSTLY_OFF", evaluated, 0.35, 0.7),
     Bracket("rules.optimizer.TRAINED_BEFORE", lambda x: not resumed(x), 0.4, 0.7),
-    Bracket("rules.optimizer.JUMPS", lambda x: resumed(rise=x), 0.2, 0.4),
+    Bracket("rules.optimizer.JUMPS", lambda x: resumed(0.3, x), 0.2, 0.4),
     Bracket("rules.data.REMEMBERED", lambda x: not remembered(x), 0.5, 0.7),
     Bracket("rules.optimizer.VANISHED_RATE", lambda x: not rated(x), 2e-3, 4.5e-3),
     Bracket(

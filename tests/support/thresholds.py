@@ -68,6 +68,7 @@ class Bracket:
 # Limits of time and memory, lengths of trials, sizes of samples, floors of divisions,
 # and confidences: no verdict lies on either side of them.
 OTHER_NUMBERS = {
+    "diagnose.BY_LUCK",
     "diagnose_log.BEHIND",
     "examination.JUDGED_BATCHES",
     "examination.ROUNDED",

@@ -1,7 +1,9 @@
 """The matrix: which versions it asks for, and how it reads a report."""
 
+from pathlib import Path
+
 import pytest
-from noxfile import COLUMNS, counts, distribution, merged, merged_rows
+from noxfile import COLUMNS, counts, distribution, merged, merged_rows, outcomes
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,28 @@ def test_pins_win_over_constraints() -> None:
 def test_counts(attributes: str, told: str) -> None:
     report = f"<testsuites><testsuite {attributes}></testsuite></testsuites>"
     assert counts(report) == told
+
+
+def case(outcome: str, inside: str = "") -> str:
+    told = {"tool": "watch", "outcome": outcome}
+    lines = (f'<property name="{k}" value="{v}"/>' for k, v in told.items())
+    return f"<testcase><properties>{''.join(lines)}</properties>{inside}</testcase>"
+
+
+def test_an_outcome_holds_only_if_all_of_its_tests_passed(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    assert outcomes(report) == [["all", "did not run", "0"]]
+    cases = [case("a"), case("b"), case("b", "<failure/>"), case("c", "<skipped/>")]
+    report.write_text(
+        f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>"
+    )
+    assert outcomes(report) == [
+        ["watch", "a", "1"],
+        ["watch", "failed: b", "2"],
+        ["watch", "failed: c", "1"],
+    ]
+    report.write_text("<testsuites><testsuite><testcase/></testsuite></testsuites>")
+    assert outcomes(report) == [["all", "collected", "1"]]
 
 
 def cells(name: str, seconds: str) -> list[str]:

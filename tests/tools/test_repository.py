@@ -18,7 +18,6 @@ LEVELS = [
     {"errors", "checks", "hooks", "tables", "face"},
     {"plain_values", "whole_file"},
     {
-        "backward",
         "state",
         "history",
         "rowfile",

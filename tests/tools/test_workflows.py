@@ -94,4 +94,9 @@ def test_links_vulnerabilities_and_newest_dependencies_are_checked_each_week() -
     workflow = read(PATHS[1])
     assert triggers(workflow)["schedule"]
     commands = [step["run"] for step in steps(PATHS[1]) if "run" in step]
-    assert commands == ["make links", "make audit", "make test CONSTRAINTS=/dev/null"]
+    assert commands == [
+        "make links",
+        "make audit",
+        "make test CONSTRAINTS=/dev/null",
+        "make frameworks",
+    ]

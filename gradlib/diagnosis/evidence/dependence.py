@@ -23,11 +23,13 @@ class Dependence:
         on_others: The output of one sample depends on another sample.
         on_itself: The output of a sample depends on that sample.
         ahead: The output at one place of a sequence depends on the next place.
+        on_place: The output of a sample depends on its place in the batch.
     """
 
     on_others: bool | None = None
     on_itself: bool | None = None
     ahead: bool | None = None
+    on_place: bool | None = None
 
 
 @dataclass
@@ -86,6 +88,11 @@ def _ask_others(
     moved = (other - usual).abs()
     result.on_itself = float(moved[:rows].max()) > UNCHANGED * size
     result.on_others = float(moved[rows:].max()) > UNCHANGED * size
+    exchanged = _output(model, call.changed(lambda t: t.roll(1, 0)))
+    drawn = not _same(usual, _output(model, call, seed=1))
+    if exchanged is not None and exchanged.shape == usual.shape and not drawn:
+        moved = (exchanged - usual.roll(rows, 0)).abs()
+        result.on_place = float(moved.max()) > UNCHANGED * size
 
 
 def _without_first(t: Tensor) -> Tensor:
@@ -99,27 +106,37 @@ def _looks_ahead(
     model: nn.Module, call: ModelCall, usual: Tensor, first: Tensor
 ) -> bool | None:
     length = usual.shape[1]
-    half = length // 2
+    answers = [
+        _depends_behind(model, call, usual, first, place)
+        for place in (length // 2, length - 1)
+    ]
+    return None if None in answers else any(answers)
+
+
+def _depends_behind(
+    model: nn.Module, call: ModelCall, usual: Tensor, first: Tensor, place: int
+) -> bool | None:
+    """Whether outputs before a place change with what stands from there on."""
 
     def change(t: Tensor) -> Tensor:
         if t is not first:
             return t
         new = t.clone()
-        new[:, half:] = t[:, half:].roll(1, 0)
+        new[:, place:] = t[:, place:].roll(1, 0)
         return new
 
     other = _output(model, call.changed(change))
     if other is None or other.shape != usual.shape:
         return None
-    moved = float((other - usual)[:, :half].abs().max())
+    moved = float((other - usual)[:, :place].abs().max())
     return moved > UNCHANGED * float(usual.abs().max())
 
 
-def _output(model: nn.Module, call: ModelCall) -> Tensor | None:
+def _output(model: nn.Module, call: ModelCall, seed: int = 0) -> Tensor | None:
     """The first floating output with at least one axis, in evaluation mode."""
     try:
         with kept_modes(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
+            torch.default_generator.manual_seed(seed)
             model.eval()
             made = model(*call.args, **(call.kwargs or {}))
     except Exception:

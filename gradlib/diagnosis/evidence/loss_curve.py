@@ -30,6 +30,9 @@ STILL_FALLS = 0.02
 STILL_FALLS_IN_NOISE = 1.2
 # Fall over all quarters, each lower than the one before, in units of the noise.
 STEADY_FALL = 6.0
+# Fall in the last quarter over the mean fall in one: where a constant was found it is
+# 0.1 and less, where learning goes on 0.6 and more.
+LAST_FALL = 0.3
 # A run without a naive loss that gives back this share of its fall has lost it again.
 GIVEN_BACK = 0.6
 # A loss so many times its start is a spike, and so many of them in the second half are
@@ -37,18 +40,26 @@ GIVEN_BACK = 0.6
 # healthy is at most 1.7 times the start, that of the erratic 3.6 to 200.
 SPIKE = 2.5
 SPIKES = 3
+# A loss in the second half over that of the untrained model on the same batch: outliers
+# in the data are loud for both, the healthy reach 5.5. What leaves its range for a
+# moment has 170 and more.
+OUT_OF_HAND = 30.0
 # A start below this share of the naive loss is that of a model trained before; it is
 # well if it stays below the second share, and rises by less than the third.
 PRETRAINED_START = 0.8
 PRETRAINED_END = 0.9
 PRETRAINED_RISE = 0.25
-# A fall to a seventh of the start counts although a constant would be better still,
-# if that is near: large outputs shrink first.
+# A fall to a seventh of the start that goes on counts although a constant would be as
+# good still: large outputs shrink first. Where inputs out of scale make it fall, it
+# stands at twice that.
 DEEP_FALL = 0.85
-DEEP_FALL_SCORE = 6.0
+DEEP_FALL_SCORE = 1.2
 # Share of the naive loss below which a constant output is beaten: a constant that is
 # still being found ends at 1.00 to 1.05.
 BEATEN = 0.97
+# The same for a run that falls no more: the healthy end below 0.76, or still fall. One
+# whose gradient vanishes finds 0.94 by luck of the draw.
+CLEARLY_BEATEN = 0.9
 # A run that once got below the first share of the naive loss, and ends below the
 # second, lost again what it had learned.
 ONCE_BEATEN = 0.85
@@ -167,9 +178,7 @@ class LossCurve:
         """The second half lies below the second quarter, and does not rise again."""
         if self.exploded or len(self.losses) < 4:
             return False
-        part = len(self.losses) // 4
-        first, second, third = (self._level(i * part, (i + 1) * part) for i in range(3))
-        last = self._level(3 * part, None)
+        first, second, third, last = self._quarters
         fall = second - (third + last) / 2
         falls_on = last < third < second < first
         if falls_on and first - last > STEADY_FALL * self.noise * self.scale:
@@ -180,6 +189,20 @@ class LossCurve:
         return steady and fall > self.scale * max(
             STILL_FALLS, STILL_FALLS_IN_NOISE * self.noise
         )
+
+    @property
+    def falls_to_the_end(self) -> bool:
+        """Still falls, and in the last quarter about as fast as before."""
+        if not self.still_falls:
+            return False
+        first, _, third, last = self._quarters
+        return third - last > LAST_FALL * (first - last) / 3
+
+    @property
+    def _quarters(self) -> tuple[float, float, float, float]:
+        part = len(self.losses) // 4
+        first, second, third = (self._level(i * part, (i + 1) * part) for i in range(3))
+        return first, second, third, self._level(3 * part, None)
 
     @property
     def rose_again(self) -> bool:
@@ -218,8 +241,23 @@ class LossCurve:
         return sum(x > limit for x in self.losses[len(self.losses) // 2 :]) >= SPIKES
 
     @property
+    def out_of_hand(self) -> int | None:
+        """The worst update of the second half, if far worse than without training."""
+        half = len(self.losses) // 2
+        if not half or len(self.untrained_losses) < len(self.losses):
+            return None
+        usual = max(abs(self.start), TINY)
+        pairs = zip(self.losses, self.untrained_losses, strict=False)
+        shares = [
+            loss / max(abs(before), usual) if math.isfinite(loss + before) else 0.0
+            for loss, before in pairs
+        ]
+        worst = max(range(half, len(self.losses)), key=lambda step: shares[step])
+        return worst if shares[worst] > OUT_OF_HAND else None
+
+    @property
     def learns(self) -> bool:
-        """Learning: the loss fell, and a constant output would do worse."""
+        """Learning: the loss fell, and a constant output would do clearly worse."""
         if (
             not self.exploded
             and self.naive is not None
@@ -232,9 +270,11 @@ class LossCurve:
             return False
         if self.naive is None:
             return True
-        if self.fall > DEEP_FALL and self.score < DEEP_FALL_SCORE:
+        deep = self.fall > DEEP_FALL and self.score < DEEP_FALL_SCORE
+        if deep and self.still_falls:
             return True
-        return self.score < BEATEN or self.relapsed
+        limit = BEATEN if self.still_falls else CLEARLY_BEATEN
+        return self.score < limit or self.relapsed
 
     @property
     def relapsed(self) -> bool:

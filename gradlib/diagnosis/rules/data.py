@@ -47,17 +47,25 @@ REMEMBERED = 0.6
 FEWEST_SAMPLES = 4
 # A run that ends so near the naive loss has learned a constant, and one batch that ends
 # below this share of it is known by heart.
-AS_CONSTANT = 0.06
+AS_CONSTANT = 0.15
 LEARNED = 0.5
+NEAR_A_CONSTANT = 2.0
+# A constant answer has this share of the untrained loss, and this share of all tokens
+# are one: a text has 0.1 and less, a padded one up to 0.9.
+SETTLED = 0.02
+ALL_ONE = 0.99
 # Outliers are few: batches of two kinds come half and half.
 OUTLYING_SHARE = 0.2
 
 
 def broken_values(examination: Examination) -> Finding | None:
-    """Some inputs or targets are NaN or infinite."""
+    """Some inputs or targets are NaN or infinite, and the loss is not what it should.
+
+    Fill values that a mask keeps out of the loss are no illness.
+    """
     batches = examination.setup.batches
-    bad = [i for i, batch in enumerate(batches) if not _finite(batch)]
-    if not bad:
+    bad = broken_batches(examination)
+    if not bad or (not examination.is_ill and all_finite(examination)):
         return None
     counted = sum(int((~t.isfinite()).sum()) for i in bad for t in _floats(batches[i]))
     return Finding(
@@ -67,6 +75,50 @@ def broken_values(examination: Examination) -> Finding | None:
         f"batch {bad[0]}.",
         {"batches": len(bad), "first batch": bad[0], "values": counted},
         0.98,
+    )
+
+
+def broken_batches(examination: Examination) -> list[int]:
+    """Batches with NaN or infinite values."""
+    batches = examination.setup.batches
+    return [i for i, batch in enumerate(batches) if not _finite(batch)]
+
+
+def all_finite(examination: Examination) -> bool:
+    """Every loss and every gradient of the base run is finite."""
+    base = examination.base
+    norms = (norm for column in base.norms.values() for norm in column)
+    return all(map(math.isfinite, base.losses)) and all(map(math.isfinite, norms))
+
+
+def one_token(examination: Examination) -> Finding | None:
+    """Nearly all tokens are one and the same, so a constant is right at once."""
+    naive = examination.naive
+    if naive is None or naive > SETTLED * examination.curve.start:
+        return None
+    whole = [
+        t
+        for batch in examination.setup.batches
+        for t in tensors(batch)[:1]
+        if not t.is_floating_point() and t.ndim > 1 and t.dtype != torch.bool
+    ]
+    if not whole:
+        return None
+    tokens = torch.cat([t.flatten() for t in whole])
+    values, counts = torch.unique(tokens, return_counts=True)
+    share = float(counts.max() / len(tokens))
+    if share < ALL_ONE:
+        return None
+    common = int(values[counts.argmax()])
+    return Finding(
+        "bad_data",
+        "data",
+        f"{100 * share:.2f} % of all tokens are {common}, as where a tokenizer does "
+        "not know the text: a constant answer has nearly no loss.",
+        {"token": common, "share": share, "loss of a constant": naive},
+        0.93,
+        fix="Print some decoded sequences, and use the tokenizer and vocabulary that "
+        "belong to the model.",
     )
 
 
@@ -245,8 +297,14 @@ def _chance_of_one(targets: Tensor, size: int) -> float:
 
 
 def misplaced_targets(examination: Examination) -> Finding | None:
-    """Targets moved by one place are learned, those as given are not."""
+    """Targets moved by one place are learned, those as given are not.
+
+    Targets of other inputs leave the training near a constant answer; far from it,
+    another draw of the same noise would pass for a cure.
+    """
     if not examination.is_ill or examination.curve.exploded:
+        return None
+    if not examination.curve.score < NEAR_A_CONSTANT:
         return None
     parts = tensors(examination.setup.batches[0])
     if len(parts) < 2 or parts[0].ndim < 1 or len(parts[0]) != len(parts[-1]):
@@ -319,8 +377,13 @@ def input_scale(examination: Examination) -> Finding | None:
 
 
 def target_scale(examination: Examination) -> Finding | None:
-    """Targets are far from mean 0 and variance 1, and scaling them cures."""
-    if not examination.worth_a_look:
+    """Targets are far from mean 0 and variance 1, and scaling them cures.
+
+    Where no gradient arrives at all, no scale can help: only the loss would shrink.
+    """
+    if not examination.worth_a_look or not examination.gets_a_gradient:
+        return None
+    if not examination.is_ill and examination.curve.still_falls:
         return None
     index, features = off_scale(examination.setup.batches, 1)
     if index is None or features is None:

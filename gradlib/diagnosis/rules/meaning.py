@@ -163,6 +163,24 @@ def mixed_samples(examination: Examination) -> Finding | None:
     )
 
 
+def placed_samples(examination: Examination) -> Finding | None:
+    """The output of a sample changes with its place in the batch."""
+    seen = examination.dependence
+    if not seen.on_place or seen.on_others or not examination.is_ill:
+        return None
+    return Finding(
+        "wrong_axis",
+        "(root)",
+        "In evaluation mode the outputs change when the samples change places within "
+        "the batch, though no sample depends on another: something is counted along "
+        "the batch, such as positions.",
+        {},
+        0.9,
+        fix="Count along the sequence: torch.arange(x.size(1)).unsqueeze(0) for inputs "
+        "of shape (batch, time).",
+    )
+
+
 def _graphs(examination: Examination) -> bool:
     """Whether the model may mix rows on purpose: it gets several tensors, or sets."""
     call = examination.base.call

@@ -14,6 +14,10 @@ FEWEST_MOVES = 20
 SAME_WAY = 0.9
 KEEPS_ITS_SPEED = 0.5
 FAR = 0.5
+# A loss that differs by less than this share over a run is one number; weights that
+# move by more than this should change it.
+SAME_VALUE = 1e-5
+MOVED = 0.01
 # Largest distance of an attention score from the mean of its row: the healthy stay
 # within 20, where a softmax is one-hot already.
 LARGE_SCORES = 20.0
@@ -63,6 +67,30 @@ def _runs_away(values: list[float]) -> bool:
         max(up, 1 - up) >= SAME_WAY
         and late >= KEEPS_ITS_SPEED * early
         and abs(sum(finite)) > FAR
+    )
+
+
+def constant_value(examination: Examination) -> Finding | None:
+    """The loss has one value whatever the weights are, though they move."""
+    base = examination.base
+    losses = base.losses
+    if len(losses) < FEWEST_MOVES or not all(map(math.isfinite, losses)):
+        return None
+    spread = max(losses) - min(losses)
+    if examination.says_nothing or spread > SAME_VALUE * abs(losses[0]):
+        return None
+    if not max(base.moved.values(), default=0.0) > MOVED:
+        return None
+    return Finding(
+        "objective_out_of_reach",
+        "loss",
+        f"The loss is {losses[0]:.4g} at all {len(losses)} updates, though the weights "
+        "move: it compares the model with itself, as where a reference is a copy that "
+        "follows at every step.",
+        {"loss": losses[0], "largest relative move": max(base.moved.values())},
+        0.85,
+        fix="Keep the reference as it was at the start (copy.deepcopy, in eval mode, "
+        "with requires_grad_(False)), or let it follow slowly.",
     )
 
 

@@ -48,6 +48,9 @@ HARDLY_MOVED = 0.01
 # them by 0.3 and more.
 TRAINED_BEFORE = 0.5
 JUMPS = 0.25
+# The same where it was trained far below the naive loss: the loss triples.
+SMALL_JUMP = 0.1
+TRIPLED = 2.0
 FIRST_LOSSES = 20
 # Share of the run that a warm-up takes, and its fewest steps.
 WARM_UP = 0.6
@@ -70,7 +73,8 @@ def rate_of_zero(examination: Examination) -> Finding | None:
         )
     half = rates[len(rates) // 2]
     ended = half < VANISHED_RATE * max(rates) and rates[0] > half
-    if ended and examination.worth_a_look:
+    unknown = examination.naive is None
+    if ended and (examination.worth_a_look or unknown):
         name = "the largest rate kept"
         if examination.improves(name, steady_rates):
             return Finding(
@@ -155,7 +159,7 @@ def summed_loss(examination: Examination) -> Finding | None:
                 "sum_reduction",
                 "loss",
                 f"The loss of a whole batch is {ratio:.3g} times the loss of its half; "
-                f"with {name} the same training learns.",
+                f"with {name} {examination.outcome(name)}.",
                 {"terms of the sum": count, **examination.compared(name)},
                 0.93,
             )
@@ -283,7 +287,8 @@ def lost_state(examination: Examination) -> Finding | None:
         return None
     first = [x for x in curve.losses[:FIRST_LOSSES] if math.isfinite(x)]
     rise = max(first, default=curve.start) - curve.start
-    if rise < JUMPS * naive:
+    least = min(JUMPS * naive, max(SMALL_JUMP * naive, TRIPLED * curve.start))
+    if rise < least:
         return None
     name = "a warm-up of 20 steps"
     treated = examination.run_under(name, warmed(20))
@@ -368,7 +373,7 @@ def fast_steps(examination: Examination) -> Finding | None:
             return Finding(
                 "lr_too_high",
                 "global",
-                f"With {label} the same training learns.",
+                f"With {label} {examination.outcome(label)}.",
                 {"largest learning rate": rate, **examination.compared(label)},
                 0.84 if factor < 100 else 0.8,
                 conclusive=False,

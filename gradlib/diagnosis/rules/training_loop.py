@@ -27,6 +27,10 @@ OVER_THE_BOUND = 1.05
 ONE_NORM = 0.01
 ONE_NORM_SHARE = 0.6
 BELOW_THE_BOUND = 0.5
+# A gradient below this share of the largest at every one of so many steps is rounding:
+# the smallest of the healthy have 1e-5 at times.
+ROUNDING = 1e-7
+FEWEST_SILENT = 10
 # Relative change of the loss that another argmax makes: without effect it is 0.
 MATTERS = 1e-6
 
@@ -305,6 +309,47 @@ def cut_graph(examination: Examination) -> Finding | None:
             "steps": len(base.losses),
         },
         0.94,
+    )
+
+
+def silent_weights(examination: Examination) -> Finding | None:
+    """A matrix that is used and held gets a gradient that is zero but for rounding."""
+    base = examination.base
+    columns = {n: c for n, c in base.norms.items() if c and min(c) >= 0}
+    if not columns:
+        return None
+    steps = list(zip(*columns.values(), strict=True))
+    largest = [max(step) for step in steps]
+    if len(steps) < FEWEST_SILENT or not min(largest) > 0:
+        return None
+    silent = [
+        name
+        for name, p in examination.parameters.items()
+        if p.ndim > 1
+        and id(p) in examination.held
+        and name in columns
+        and _used(examination, name)
+        and all(
+            norm <= ROUNDING * top
+            for norm, top in zip(columns[name], largest, strict=True)
+        )
+    ]
+    if not silent:
+        return None
+    share = max(
+        norm / top for norm, top in zip(columns[silent[0]], largest, strict=True)
+    )
+    return Finding(
+        "detached_graph",
+        layer_of(silent[0]),
+        f"{', '.join(silent[:3])} got a gradient of at most {share:.1g} of the largest "
+        f"one at all {len(steps)} steps: what the layer puts out does not change the "
+        "loss. It is detached, multiplied by zero, or divided by itself.",
+        {"parameters": len(silent), "largest share of a gradient": share},
+        0.75,
+        conclusive=False,
+        fix="Print the layer's output and what is made of it: leave out .detach(), a "
+        "factor of 0, or a normalization over a single value.",
     )
 
 

@@ -26,6 +26,8 @@ REUSED = 6
 WIDE = 4.0
 # The same of a vector: scales of norms have 1, biases up to 12; too wide ones 40.
 WIDE_VECTOR = 20.0
+# Standard deviation of an embedding: torch draws 1.
+USUAL_TABLE = 1.2
 # First loss over the naive one: the healthy start at 1 to 2.5, or 5 at the worst;
 # networks whose weights are too wide at 60 to 40,000.
 BAD_START = 8.0
@@ -70,7 +72,11 @@ def wide_weights(examination: Examination) -> Finding | None:
         n: WIDE if p.ndim > 1 else WIDE_VECTOR
         for n, p in examination.parameters.items()
     }
-    wide = {n: g for n, g in gains.items() if g > limits[n]}
+    wide = {
+        n: g
+        for n, g in gains.items()
+        if g > limits[n] and not _usual_table(examination, n)
+    }
     if not wide:
         return None
     ranked = sorted(wide, key=lambda n: wide[n], reverse=True)
@@ -90,10 +96,20 @@ def wide_weights(examination: Examination) -> Finding | None:
         "init_too_large",
         layer_of(ranked[0]),
         f"{ranked[0]} starts {wide[ranked[0]]:.3g} times wider than 1 / sqrt(fan_in); "
-        f"with {name} the same training learns.",
+        f"with {name} {examination.outcome(name)}.",
         {"gain": wide[ranked[0]], **examination.compared(name)},
         0.9,
     )
+
+
+def _usual_table(examination: Examination, name: str) -> bool:
+    """An embedding as torch draws it, N(0, 1), that no other layer uses."""
+    module = dict(examination.setup.model.named_modules()).get(layer_of(name))
+    if not isinstance(module, nn.Embedding):
+        return False
+    p = examination.parameters[name]
+    tied = examination.base.graph.uses[id(p)] > 1
+    return not tied and float(p.detach().float().std()) < USUAL_TABLE
 
 
 def _begins_well(examination: Examination, name: str) -> bool:
@@ -143,8 +159,8 @@ def recurrent_growth(examination: Examination) -> Finding | None:
     return Finding(
         "recurrent_explosion",
         layer_of(next(iter(reused))),
-        "The same weights act at every step and the signal grows with each; the "
-        f"training learns with {cure}.",
+        "The same weights act at every step and the signal grows with each; with "
+        f"{cure} {examination.outcome(cure)}.",
         {
             "largest gradient norm": peak,
             "largest output": outputs,

@@ -1,6 +1,7 @@
 """Causes, findings and reports, as a reader meets them."""
 
 import json
+import re
 
 import pytest
 from book import BASE, ROOT
@@ -21,9 +22,18 @@ def test_a_finding_says_how_sure_it_is(confidence: float, word: str) -> None:
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_a_cause_leads_to_a_chapter(cause: str) -> None:
-    chapters = ROOT / "chapters"
-    assert (chapters / f"{CAUSES[cause].chapter}.ipynb").is_file()
+def test_a_cause_leads_to_a_section_of_a_chapter(cause: str) -> None:
+    name, _, section = CAUSES[cause].chapter.partition("#")
+    assert section in slugs_of(name)
+
+
+def slugs_of(chapter: str) -> set[str]:
+    """The headings of a chapter, as the book's addresses spell them."""
+    notebook = json.loads((ROOT / "chapters" / f"{chapter}.ipynb").read_text())
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "markdown"]
+    lines = "".join("".join([*c["source"], "\n"]) for c in cells).splitlines()
+    titles = [re.sub("^#+ ", "", line) for line in lines if re.match("#{2,3} ", line)]
+    return {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}
 
 
 def test_a_report_reads_as_a_page_and_as_a_log() -> None:
@@ -32,7 +42,7 @@ def test_a_report_reads_as_a_page_and_as_a_log() -> None:
         made.pop("model"), made.pop("optimizer"), made.pop("batches"), **made
     )
     page = str(report)
-    address = f"{BASE}chapters/field_guide.html"
+    address = f"{BASE}chapters/causes.html#data"
     for word in ("Diagnosis: bad_data", "Symptom", "Evidence", "Fix", address):
         assert word in page
     assert address in report._repr_html_()

@@ -82,6 +82,11 @@ def best_window(count: int) -> bool:
 # Examinations: rules see what they would see in a training.
 
 
+def jumping(height: float) -> bool:
+    losses = (1.0,) * 30 + (height,) + (1.0,) * 9
+    return LossCurve(losses, None, True, (1.0,) * 40).out_of_hand == 30
+
+
 def trial(base: LossCurve, treated: LossCurve) -> Examination:
     """An examination that has run, and tried one treatment."""
     made: Examination = object.__new__(Examination)
@@ -116,6 +121,8 @@ class Told:
         self.cured_by = cured_by
         self.treated = levels(1.0, 0.1)
         self.origin = NanOrigin()
+        self.gets_a_gradient = True
+        self.setup = SimpleNamespace(model=nn.Identity())
         self.__dict__.update(what)
 
     def cures(self, name: str, *_: Any, **__: Any) -> bool:
@@ -128,6 +135,9 @@ class Told:
 
     def compared(self, name: str) -> dict[str, float]:
         return {}
+
+    def outcome(self, name: str) -> str:
+        return ""
 
     def restore(self) -> None:
         """Nothing was changed."""
@@ -330,7 +340,12 @@ def enough_updates(count: int) -> bool:
     made.base.losses = [1.0] * count
     made.base.calls = SimpleNamespace(at_step=[1.0], lost=[])
     made.setup = SimpleNamespace(
-        step=None, more=False, scheduled=math.inf, steps=40, model=nn.Identity()
+        step=None,
+        more=False,
+        scheduled=math.inf,
+        steps=40,
+        model=nn.Identity(),
+        batches=[],
     )
     made.out_of_time = False
     return verdict.judge_training(made, []).verdict == "healthy"
@@ -542,6 +557,7 @@ BRACKETS = [
         0.023,
         0.27,
     ),
+    Bracket("evidence.loss_curve.OUT_OF_HAND", jumping, 20, 45),
     Bracket("evidence.loss_curve.SPIKE", lambda x: spiking(x, 4).erratic, 1.7, 3.6),
     Bracket("evidence.loss_curve.SPIKES", lambda n: spiking(100, int(n)).erratic, 2, 3),
     Bracket(
@@ -561,12 +577,21 @@ BRACKETS = [
     ),
     Bracket(
         "evidence.loss_curve.DEEP_FALL",
-        lambda x: levels(30, 30 * (1 - x)).learns,
+        lambda x: levels(30, 30 * (1 - x), naive=30 * (1 - x) / 1.1).learns,
         0.82,
         0.9,
     ),
     Bracket(
-        "evidence.loss_curve.DEEP_FALL_SCORE", lambda x: levels(100, x).learns, 8, 4.5
+        "evidence.loss_curve.DEEP_FALL_SCORE",
+        lambda x: levels(100, x).learns,
+        1.4,
+        1.1,
+    ),
+    Bracket(
+        "evidence.loss_curve.CLEARLY_BEATEN",
+        lambda x: LossCurve((1.2,) * 5 + (x,) * 35, 1.0).learns,
+        0.93,
+        0.85,
     ),
     Bracket("evidence.loss_curve.BEATEN", lambda x: levels(1.2, x).learns, 0.98, 0.95),
     Bracket(

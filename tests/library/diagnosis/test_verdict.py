@@ -5,11 +5,13 @@ import torch
 import torch.nn.functional as F
 from score_clinic import CLINIC, examine, load
 from torch import Tensor, nn
-from trainings import Case, case, classes, curve, good, mlp, run
+from trainings import Case, case, classes, curve, good, good_regression, mlp, run
 
 import gradlib
 from gradlib.diagnosis import Report
 from gradlib.diagnosis.evidence.base_run import in_a_line
+from gradlib.diagnosis.evidence.loss_curve import LossCurve
+from gradlib.diagnosis.examination import Examination
 
 
 def random_tokens(lr: float) -> Report:
@@ -102,12 +104,65 @@ def remarks_of(name: str) -> str:
     [
         ("cases/ok_flow_negative_loss", "The loss is negative"),
         ("cases/ok_scaler_skips", "The scaler skipped"),
+        ("later/nothing_after_the_last_state", "do not enter the loss"),
         ("today/rewards_all_alike", "watch the reward"),
         ("today/ok_adapters_in_bfloat16", "had no gradient at the first step only"),
     ],
 )
 def test_what_is_odd_and_normal_is_a_remark(name: str, words: str) -> None:
     assert words in remarks_of(name)
+
+
+def in_order(loud_first: bool) -> Case:
+    """Loud inputs meet a small learning rate, quiet ones a large one, or not."""
+    torch.manual_seed(0)
+    rule = torch.randn(4, 1)
+    sizes = [5.0] * 20 + [0.5] * 20 if loud_first else [0.5] * 40
+    inputs = [size * torch.randn(16, 4) for size in sizes]
+    made = case(nn.Linear(4, 1), [(x, x @ rule) for x in inputs], sgd=True, lr=1.0)
+    rates = torch.optim.lr_scheduler.LambdaLR(
+        made["optimizer"], lambda step: 0.01 if step < 20 else 0.5
+    )
+    return dict(made, scheduler=rates)
+
+
+def test_what_learns_by_the_luck_of_an_order_is_broken() -> None:
+    report = run(in_order(loud_first=True))
+    assert report.verdict == "broken"
+    assert report.cause != "healthy"
+    assert "with the same batches in reverse order it ends at" in report.reasons[0]
+    assert "another seed" in report.next_test
+    assert run(in_order(loud_first=False)).verdict == "healthy"
+
+
+@pytest.mark.parametrize(("end", "learns"), [(1.05, False), (0.93, False), (0.8, True)])
+def test_learning_is_clearly_below_a_constant(end: float, learns: bool) -> None:
+    assert LossCurve((1.3,) * 5 + (end,) * 35, 1.0).learns is learns
+
+
+def test_a_jump_far_above_the_untrained_model_is_unclear() -> None:
+    made = good_regression()
+    count = [0]
+
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        count[0] += out.requires_grad
+        loud = 1e5 if count[0] == 30 and out.requires_grad else 1.0
+        return loud * F.mse_loss(out, y)
+
+    report = run(dict(made, loss_fn=loss_fn, clip=1.0))
+    assert (report.verdict, report.cause) == ("unclear", "unknown")
+    assert "At update 29 the loss is" in report.reasons[0]
+    assert "another seed" in report.next_test
+
+
+def test_a_trial_tells_learning_from_staying_finite() -> None:
+    made: Examination = object.__new__(Examination)
+    made._trials = {
+        "a": LossCurve((2.0,) * 20 + (0.5,) * 20, 1.0),
+        "b": LossCurve((2.0,) * 20 + (1.0,) * 20, 1.0),
+    }
+    assert made.outcome("a").endswith("learns")
+    assert "stays finite" in made.outcome("b")
 
 
 def test_warnings_of_the_run_are_told() -> None:

@@ -241,6 +241,44 @@ def test_messages(model: object, run: Callable[[], object], message: str) -> Non
         first_nonfinite(model, run)
 
 
+@pytest.mark.parametrize(
+    "of", [lambda loss: {"loss": loss, "logits": ONES}, lambda loss: (loss, ONES)]
+)
+def test_a_loss_may_come_with_other_outputs(of: Callable[[Tensor], Any]) -> None:
+    net = broken(math.nan)
+    found = first_nonfinite(net, lambda: of(net(ONES).sum()))
+    assert found == NonFinite("2.weight", "parameter", "nan")
+    net = stack(flat_root)
+    found = first_nonfinite(net, lambda: of(net(ONES).sum()))
+    assert found == NonFinite("1.0", "backward", "nan")
+
+
+def test_an_optimizer_inside_the_backward_pass_does_not_step() -> None:
+    net = nn.Linear(3, 1)
+    optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in net.parameters()}
+    for p in net.parameters():
+        p.register_post_accumulate_grad_hook(lambda p: optimizers[p].step())
+    before = copy.deepcopy(net.state_dict())
+    assert first_nonfinite(net, lambda: net(ONES).sum()) is None
+    assert_close(net.state_dict(), before, rtol=0, atol=0)
+    net(ONES).sum().backward()
+    assert not torch.equal(net.weight, before["weight"]), "its hooks are gone"
+
+
+def test_a_step_that_changes_parameters_is_refused() -> None:
+    net = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def run() -> Tensor:
+        loss = net(ONES).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    with pytest.raises(RuntimeError, match=r"weight changed. Leave out optimizer.step"):
+        first_nonfinite(net, run)
+
+
 def test_a_compiled_model_that_has_run_names_its_layer():
     torch._dynamo.reset()
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
@@ -249,4 +287,4 @@ def test_a_compiled_model_that_has_run_names_its_layer():
     x = torch.ones(2, 8)
     compiled(x)
     found = first_nonfinite(compiled, lambda: compiled(10 * x).sum())
-    assert found == ("_orig_mod.0", "forward", "inf")
+    assert found == NonFinite("_orig_mod.0", "forward", "inf")

@@ -133,6 +133,74 @@ def test_a_smaller_last_group_still_has_the_mean_loss():
     assert history["loss"] == pytest.approx([sum(expected[:2]) / 2, expected[2]])
 
 
+@pytest.mark.parametrize("labels", ["of classes", "some ignored", "numbers"])
+def test_micro_batches_weigh_as_much_as_they_hold(labels):
+    x, y = map(torch.cat, zip(*digits(3), strict=True))
+    loss_fn = F.cross_entropy
+    if labels == "some ignored":
+        y = y.clone()
+        y[:4] = y[6] = -100
+    if labels == "numbers":
+        y, loss_fn = F.one_hot(y, 3).float(), F.mse_loss
+    ours, theirs = network(), network()
+    parts = list(zip(x.split([4, 3, 5]), y.split([4, 3, 5]), strict=True))
+    history = fit(ours, parts, lr=0.3, accumulate=3, loss_fn=loss_fn)
+    expected = fit(theirs, [(x, y)], lr=0.3, loss_fn=loss_fn)
+    assert_same(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert history["loss"] == pytest.approx(expected["loss"])
+
+
+def test_counts_may_be_given():
+    x, y = digits(1)[0]
+    given, ours, theirs = [], network(), network()
+
+    def count(batch):
+        given.append(batch)
+        return 3 if len(given) == 1 else 1
+
+    fit(ours, [(x, y), (-x, y)], lr=0.3, accumulate=2, count=count)
+    loss = 0.75 * F.cross_entropy(theirs(x), y) + 0.25 * F.cross_entropy(theirs(-x), y)
+    loss.backward()
+    SGD(theirs.parameters(), lr=0.3).step()
+    assert_same(ours, theirs, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="count: expected a finite number >= 0, got -"):
+        fit(network(), digits(2), lr=0.1, accumulate=2, count=lambda batch: -1)
+
+
+class Outputs:
+    """Gives its loss as models of transformers do."""
+
+    def __init__(self, loss):
+        self.loss = loss
+
+
+@pytest.mark.parametrize(
+    "of", [lambda x: x, lambda x: {"loss": x}, Outputs, lambda x: (x, "more")]
+)
+def test_a_model_may_compute_its_own_loss(of):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x, labels):
+            return of(F.cross_entropy(self.net(x), labels))
+
+    ours, theirs = Model(), network()
+    batches = [{"x": x, "labels": y} for x, y in digits(4)]
+    history = fit(ours, batches, lr=0.1, accumulate=2, loss=lambda model, b: model(**b))
+    expected = fit(theirs, digits(4), lr=0.1, accumulate=2)
+    assert history["loss"] == pytest.approx(expected["loss"])
+    assert_same(ours.net, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_function_may_give_more_than_the_loss():
+    history = fit(
+        network(), digits(2), lr=0.1, loss_fn=lambda o, y: (F.cross_entropy(o, y), o)
+    )
+    assert history["loss"] == fit(network(), digits(2), lr=0.1)["loss"]
+
+
 def test_bfloat16_is_autocast_by_hand():
     batches, ours, theirs = digits(5), network(), network()
     history = fit(ours, batches, lr=0.1, autocast=torch.bfloat16)
@@ -587,6 +655,26 @@ FROZEN = network().requires_grad_(False)
             ValueError,
             "autocast: expected torch.bfloat16, .* got torch.float32",
         ),
+        (
+            network(),
+            {"optimizer": torch.optim.LBFGS},
+            ValueError,
+            "whose step needs no closure, got LBFGS",
+        ),
+        (
+            network(),
+            {"lr": 0.1, "loss": lambda m, b: m(b[0]), "loss_fn": F.mse_loss},
+            ValueError,
+            "loss, loss_fn: expected one of the two",
+        ),
+        (
+            network(),
+            {"lr": 0.1, "loss": lambda model, batch: model(batch[0])},
+            ValueError,
+            r"loss: expected a mean loss, a scalar, got shape \(4, 3\)",
+        ),
+        (network(), {"lr": 0.1, "loss": 3}, TypeError, "loss: expected a function"),
+        (network(), {"lr": 0.1, "count": 3}, TypeError, "count: expected a function"),
         (FROZEN, {"lr": 0.1}, ValueError, "at least one trainable parameter"),
         (nn.Tanh(), {"lr": 0.1}, ValueError, "got Tanh without any"),
     ],

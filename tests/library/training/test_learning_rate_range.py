@@ -184,6 +184,19 @@ def _continued(model, optimizer):
         return fit(model, batches(), optimizer=optimizer, steps=5)
 
 
+def test_batches_of_any_form_with_a_loss():
+    told = [{"x": x, "labels": y} for x, y in batches()]
+    found = lr_range_test(
+        network(),
+        told,
+        steps=6,
+        loss=lambda model, b: {"loss": F.cross_entropy(model(b["x"]), b["labels"])},
+    )
+    assert found.losses == lr_range_test(network(), batches(), steps=6).losses
+    with pytest.raises(TypeError, match=r"loss=lambda model, batch: model\(\*\*batch"):
+        lr_range_test(network(), told, steps=6)
+
+
 def test_a_model_in_evaluation_is_tested_in_training_mode():
     model, modes = network().eval(), []
     model[0].register_forward_hook(lambda module, *_: modes.append(module.training))
@@ -201,6 +214,8 @@ def test_a_model_in_evaluation_is_tested_in_training_mode():
         ({"steps": 1}, ValueError, "steps: expected a whole number >= 2, got 1"),
         ({"clip": "norm"}, TypeError, "clip: expected a norm > 0 or a function"),
         ({"optimizer": "sgd"}, TypeError, "optimizer: .*got str"),
+        ({"optimizer": torch.optim.LBFGS}, ValueError, "no closure, got LBFGS"),
+        ({"loss": 3}, TypeError, "loss: expected a function"),
     ],
 )
 def test_it_says_what_is_wrong(keywords, error, message):
