@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradlib.checks import check_choice, check_positive
 from gradlib.errors import NonFiniteGradientError
 from gradlib.measure.sharded import is_sharded
-from gradlib.measure.tensors import joint_norm, kind_of, norms_of
+from gradlib.measure.tensors import joint_norm, kinds_of, norms_of
 
 NONFINITE = ("raise", "skip", "pass")
 """What can be done where a gradient holds NaN or infinity."""
@@ -145,7 +145,7 @@ def gradients_of(
         exact = norms_of(grads, order, torch.float64) if parts_only else each
         total = joint_norm(exact, order)
         size = total.item()
-        broken = _broken(items, each)
+        broken = _broken(items)
         if broken and nonfinite == "raise":
             raise NonFiniteGradientError(*broken)
         if broken:
@@ -191,22 +191,14 @@ def _dense(owner: Tensor, grad: Tensor) -> Tensor:
 
 
 def _broken(
-    items: list[Tensor] | list[tuple[str, Tensor]], norms: list[Tensor]
+    items: list[Tensor] | list[tuple[str, Tensor]],
 ) -> tuple[str, str] | None:
-    """Name and kind of the first gradient with NaN or infinity.
-
-    Of one that is cut over processes the norm of the whole tells, in float64, so that
-    all processes find the same.
-    """
-    left = iter(norms)
-    for position, item in enumerate(items):
-        name, tensor = (
-            item if isinstance(item, tuple) else (f"parameter {position}", item)
-        )
-        if tensor.grad is None:
-            continue
-        norm = next(left)
-        kind = kind_of(norm if is_sharded(tensor.grad) else tensor.grad)
-        if kind:
-            return name, kind
-    return None
+    """Name and kind of the first gradient with NaN or infinity, in all processes."""
+    pairs = [
+        item if isinstance(item, tuple) else (f"parameter {position}", item)
+        for position, item in enumerate(items)
+    ]
+    named = [(name, t.grad) for name, t in pairs if t.grad is not None]
+    kinds = kinds_of([grad for _, grad in named])
+    found = ((name, kind) for (name, _), kind in zip(named, kinds, strict=True) if kind)
+    return next(found, None)
