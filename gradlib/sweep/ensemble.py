@@ -28,6 +28,7 @@ class Ensemble:
         ValueError: the list is empty, or the models differ in shape.
 
     Example:
+        >>> import torch
         >>> models = [nn.Linear(2, 1, bias=False) for _ in range(3)]
         >>> ensemble = Ensemble(models)
         >>> x, y = torch.ones(3, 8, 2), torch.zeros(3, 8, 1)

@@ -145,7 +145,7 @@ def lyapunov_exponents(
 
     Example:
         >>> turn = torch.tensor([[0.0, -2.0], [2.0, 0.0]])
-        >>> lyapunov_exponents(turn.expand(5, 2, 2), k=2).exp()
+        >>> lyapunov_exponents(turn.expand(5, 2, 2), k=2).exp().round(decimals=6)
         tensor([2., 2.], dtype=torch.float64)
 
     References:

@@ -34,7 +34,6 @@ BY_HAND = {
 # Read from logs only, so there is no training to cure.
 ONLY_IN_LOGS = {
     "hardware_half_precision_bug",
-    "resume_state_lost",
     "software_version_bug",
 }
 
@@ -128,11 +127,13 @@ def initialized(case: Case, finding: Finding) -> Case:
     modules = dict(case["model"].named_modules())
     he = any(isinstance(m, nn.ReLU) for m in modules.values())
     for module in modules.values():
-        if isinstance(module, type(modules[finding.layer])):
-            if he:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            else:
-                nn.init.xavier_normal_(module.weight)
+        if not isinstance(module, type(modules[finding.layer])):
+            continue
+        for p in module.parameters(recurse=False):
+            if p.ndim > 1 and he:
+                nn.init.kaiming_normal_(p, nonlinearity="relu")
+            elif p.ndim > 1:
+                nn.init.xavier_normal_(p)
     return case
 
 
