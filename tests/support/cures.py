@@ -30,6 +30,7 @@ BY_HAND = {
     "zero_advantage": "other prompts, more answers or another reward are needed",
     "labels_masked": "the labels that were overwritten are no longer in the batches",
     "objective_out_of_reach": "the target that can be reached is the owner's wish",
+    "resume_state_lost": "what was lost lies in the owner's checkpoint",
 }
 # Read from logs only, so there is no training to cure.
 ONLY_IN_LOGS = {
