@@ -71,7 +71,6 @@ def train(model, args, data):
 
 
 @pytest.mark.tool("WatchCallback", "six rows equal its norm before clipping")
-@pytest.mark.tool("RecorderCallback, replay", "a NaN at step 137 again, bit for bit")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -207,6 +206,7 @@ class Poisoned(Trainer):
         return super().compute_loss(model, inputs, **others)
 
 
+@pytest.mark.tool("RecorderCallback, replay", "a NaN at step 137 again, bit for bit")
 @pytest.mark.parametrize(
     "arguments",
     [
