@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from gradlib.checks import check_choice, check_count, check_model, check_positive
 from gradlib.errors import DivergenceError
-from gradlib.measure.tensors import numbers_of
+from gradlib.measure.tensors import number_of, numbers_of
 from gradlib.state import bare_optimizer, parameters_of
 from gradlib.training_state import State, TrainingState
 
@@ -325,17 +325,7 @@ def agree(flag: Flag, group: Any = None) -> Flag:
 
 def _numbers(given: Mapping[str, Tensor | SupportsFloat]) -> dict[str, float]:
     """The values as numbers, by one read of the device."""
-    tensors: dict[str, Tensor] = {}
-    values: dict[str, float] = {}
-    for name, value in given.items():
-        if isinstance(value, Tensor):
-            if value.numel() != 1:
-                raise ValueError(
-                    f"{name}: expected one number, got shape {tuple(value.shape)}"
-                )
-            tensors[name] = value.detach().reshape(()).double()
-        elif isinstance(value, str) or not hasattr(value, "__float__"):
-            raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-        values[name] = 0.0 if name in tensors else float(value)
-    read = numbers_of(list(tensors.values())) if tensors else []
-    return values | dict(zip(tensors, read, strict=True))
+    numbers = {name: number_of(value, name) for name, value in given.items()}
+    tensors = {n: x.double() for n, x in numbers.items() if isinstance(x, Tensor)}
+    read = dict(zip(tensors, numbers_of(list(tensors.values())), strict=True))
+    return {n: read[n] if n in read else float(x) for n, x in numbers.items()}

@@ -1,7 +1,10 @@
 """Hooks on modules, tensors and optimizers, which all go away together."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Any, Protocol
+
+from torch.autograd import Variable
 
 
 class Handle(Protocol):
@@ -28,3 +31,17 @@ class Hooks(ExitStack):
         """Take care of further hooks."""
         for handle in handles:
             self.callback(handle.remove)
+
+
+def at_the_end(callback: Callable[[], None]) -> None:
+    """Have a function called when the backward pass that runs now has ended.
+
+    Example:
+        >>> import torch
+        >>> x = torch.ones(1, requires_grad=True)
+        >>> _ = x.register_hook(lambda _: at_the_end(lambda: print(x.grad)))
+        >>> (2 * x).backward()
+        tensor([2.])
+    """
+    engine: Any = Variable._execution_engine
+    engine.queue_callback(callback)

@@ -15,9 +15,15 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from gradlib.checks import check_count, check_limit, check_model
-from gradlib.hooks import Hooks
+from gradlib.hooks import Hooks, at_the_end
 from gradlib.measure.sharded import check_one_process
-from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, kind_of, norms_of
+from gradlib.measure.tensors import (
+    DeferredNorms,
+    DeferredNumbers,
+    kind_of,
+    norms_of,
+    number_of,
+)
 from gradlib.plain_values import plain, tensors_in
 from gradlib.state import (
     bare_optimizer,
@@ -175,16 +181,9 @@ class FlightRecorder:
             TypeError: it is not a number.
             ValueError: a tensor holds more or less than one number.
         """
-        if isinstance(loss, Tensor) and loss.numel() != 1:
-            raise ValueError(
-                f"loss: expected one number, got shape {tuple(loss.shape)}"
-            )
-        if not isinstance(loss, Tensor):
-            if isinstance(loss, str) or not hasattr(loss, "__float__"):
-                raise TypeError(f"loss: expected a number, got {type(loss).__name__}")
-            loss = torch.tensor(float(loss))
+        number = torch.as_tensor(number_of(loss, "loss"))
         if self.is_open:
-            self._note_loss(loss)
+            self._note_loss(number)
             self._look_if_near()
 
     @property
@@ -322,8 +321,7 @@ class FlightRecorder:
             entry["is_used"] = True
             if is_loss:
                 entry["factor"] = gradient.detach().clone()
-            engine: Any = torch.autograd.Variable._execution_engine
-            engine.queue_callback(recorder._measure)
+            at_the_end(recorder._measure)
 
         for tensor in ends[:1]:
             tensor.register_hook(reached)

@@ -21,13 +21,19 @@ from torch.optim import Optimizer
 from gradlib.attention import AttentionMonitor
 from gradlib.checks import check_count, check_model, check_positive, check_type
 from gradlib.history import History
-from gradlib.hooks import Hooks
+from gradlib.hooks import Hooks, at_the_end
 from gradlib.measure.second_moment import (
     check_second_moment,
     rms_of,
     second_moment_norms,
 )
-from gradlib.measure.tensors import DeferredNorms, DeferredNumbers, norms_of, ratios_of
+from gradlib.measure.tensors import (
+    DeferredNorms,
+    DeferredNumbers,
+    norms_of,
+    number_of,
+    ratios_of,
+)
 from gradlib.monitor import GradientProbe, check_multiple, columns
 from gradlib.rowfile import RowFile
 from gradlib.state import bare_optimizer, parameters_of, plain_name, runs_closure
@@ -310,7 +316,7 @@ class Watcher:
             TypeError: a value is not a number.
             ValueError: a tensor holds more or less than one number.
         """
-        self._given |= {n: _number(value, n) for n, value in columns.items()}
+        self._given |= {n: number_of(value, n) for n, value in columns.items()}
 
     def log_last(self, **columns: SupportsFloat) -> None:
         """Add numbers to the row of the last step, for loops that tell its loss late.
@@ -328,7 +334,7 @@ class Watcher:
                 "expected a step that has ended, got none. Call log_last after "
                 "optimizer.step()."
             )
-        numbers = {n: _number(value, n) for n, value in columns.items()}
+        numbers = {n: number_of(value, n) for n, value in columns.items()}
         if self._waiting is not None and self._waiting.step == last:
             self._waiting.given |= numbers
         elif last % self._every == 0:
@@ -384,7 +390,7 @@ class Watcher:
                 last[0] = backward
                 watcher = reference()
                 if watcher and (watcher._is_due or watcher._scaler is not None):
-                    _at_the_end(watcher._after_others)
+                    at_the_end(watcher._after_others)
 
         for place, p in enumerate(parameters):
             name = self._names.get(id(p), f"parameter_{place}")
@@ -407,7 +413,7 @@ class Watcher:
 
     def _after_others(self) -> None:
         """Wait once more: wrappers of many processes also finish at the end."""
-        _at_the_end(self._measure)
+        at_the_end(self._measure)
 
     @torch.no_grad()
     def _measure(self) -> None:
@@ -527,23 +533,6 @@ class Watcher:
             self._rows.add(step, dict(zip(names, numbers, strict=True)))
             if len(self._history) >= 2 * KEPT_ROWS:
                 self._history = self._history.tail(KEPT_ROWS)
-
-
-def _number(value: Any, name: str) -> Tensor | float:
-    if isinstance(value, Tensor):
-        if value.numel() != 1:
-            raise ValueError(
-                f"{name}: expected one number, got shape {tuple(value.shape)}"
-            )
-        return value.detach().clone()
-    if not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    return float(value)
-
-
-def _at_the_end(callback: Any) -> None:
-    """Have a function called when the backward pass that runs now has ended."""
-    torch.autograd.Variable._execution_engine.queue_callback(callback)
 
 
 _OPEN: "weakref.WeakSet[Watcher]" = weakref.WeakSet()

@@ -196,7 +196,7 @@ CAUSES: dict[str, Cause] = {
         "attention scores grow until the softmax is one-hot",
         "Normalize queries and keys: q, k = F.layer_norm(q, q.shape[-1:]), "
         "F.layer_norm(k, k.shape[-1:]), before q @ k.",
-        "regularization#what-the-tutorials-say",
+        "transformers#compare-the-cures",
     ),
     "objective_out_of_reach": Cause(
         "a free scalar runs away, since its objective cannot be reached",

@@ -7,6 +7,7 @@ again in float64.
 
 import math
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,6 +52,28 @@ def numbers_of(scalars: list[Tensor]) -> list[float]:
         return [scalar.item() for scalar in scalars]
     numbers: list[float] = torch.stack(on_one_device(scalars)).tolist()
     return numbers
+
+
+def number_of(value: Any, name: str) -> Tensor | float:
+    """A number that somebody handed over; a tensor stays on its device, as a scalar.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: a tensor holds more or less than one number.
+
+    Example:
+        >>> number_of(2, "loss"), number_of(torch.ones(1, 1), "loss")
+        (2.0, tensor(1.))
+    """
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise ValueError(
+                f"{name}: expected one number, got shape {tuple(value.shape)}"
+            )
+        return value.detach().clone().reshape(())
+    if isinstance(value, str) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    return float(value)
 
 
 def norms_of(

@@ -16,7 +16,9 @@ class SideBySide(nn.Module):
 
     Each behaves as alone: an optimizer that works entry by entry, such as SGD or Adam,
     takes the same steps as with separate models, if the loss is the sum of their losses
-    and clipping is `clip_`. A model that becomes NaN leaves the others alone.
+    and clipping is `clip_`. A model that becomes NaN leaves the others alone. For other
+    models there is `gradlib.sweep.Ensemble`; but vmap, on which it stands, runs torch's
+    LSTM one model at a time on a CPU, and lets nobody look at a state between steps.
 
     Args:
         models: Results of `recurrent_classifier`, of one kind and shape, with one

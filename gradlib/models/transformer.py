@@ -382,8 +382,8 @@ def query_key_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups that give queries and keys a smaller learning rate.
 
-    An attention logit is a product of two of the model's matrices, so one step of both
-    moves it twice.
+    An attention logit is a product of two of the model's matrices, so one step moves
+    it from both sides.
 
     Args:
         model: Its query and key projections are submodules called ``query`` and
