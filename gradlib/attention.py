@@ -8,13 +8,14 @@ from torch import nn
 
 from gradlib.checks import check_count, check_positive
 from gradlib.history import History
+from gradlib.hooks import OpenedOnce
 from gradlib.measure.attention import QUANTITIES, AttentionProbe, statistics, unseen
 from gradlib.measure.tensors import DeferredNumbers
 
 __all__ = ["AttentionMonitor"]
 
 
-class AttentionMonitor:
+class AttentionMonitor(OpenedOnce):
     """Record the logits and the entropy of attention, head by head.
 
     It works with any attention that calls torch's ``scaled_dot_product_attention``, is
@@ -100,22 +101,11 @@ class AttentionMonitor:
             summary=statistics,
         )
         self.layers = list(self._probe.layers)
-        self._state = "new"
         self._step = 0
         self._has_warned = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the monitor is inside its ``with``."""
-        return self._state == "open"
-
     def __enter__(self) -> Self:
-        if self._state != "new":
-            raise RuntimeError(
-                f"expected a new monitor, got one that is {self._state}. Make another "
-                "AttentionMonitor for another run."
-            )
-        self._state = "open"
+        self._open()
         self._probe.start()
         return self
 

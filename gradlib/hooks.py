@@ -33,6 +33,25 @@ class Hooks(ExitStack):
             self.callback(handle.remove)
 
 
+class OpenedOnce:
+    """The state of a monitor that serves one run: new, then open, then closed."""
+
+    _state = "new"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the monitor is inside its ``with``."""
+        return self._state == "open"
+
+    def _open(self) -> None:
+        if self._state != "new":
+            raise RuntimeError(
+                f"expected a new monitor, got one that is {self._state}. Make another "
+                f"{type(self).__name__} for another run."
+            )
+        self._state = "open"
+
+
 def at_the_end(callback: Callable[[], None]) -> None:
     """Have a function called when the backward pass that runs now has ended.
 

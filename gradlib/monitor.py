@@ -14,7 +14,7 @@ from torch.nn.modules import module as torch_module
 
 from gradlib.checks import check_count, check_model, check_type
 from gradlib.history import History
-from gradlib.hooks import Handle, Hooks
+from gradlib.hooks import Handle, Hooks, OpenedOnce
 from gradlib.measure.nonfinite import NonFinite
 from gradlib.measure.sharded import is_sharded, parts_of, whole_norms
 from gradlib.measure.tensors import (
@@ -37,7 +37,7 @@ _UPDATES_EVERY = 200
 _IS_SPARSE = attrgetter("is_sparse")
 
 
-class GradientMonitor:
+class GradientMonitor(OpenedOnce):
     """Record norms of gradients, parameters and updates, layer by layer.
 
     It works with any module in any loop. Call `log` once a step, after
@@ -118,22 +118,11 @@ class GradientMonitor:
                 f"{type(model).__name__} without any"
             )
         self._outputs = OutputProbe(model) if activations else None
-        self._state = "new"
         self._step = 0
         self._has_warned = False
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the monitor is inside its ``with``."""
-        return self._state == "open"
-
     def __enter__(self) -> Self:
-        if self._state != "new":
-            raise RuntimeError(
-                f"expected a new monitor, got one that is {self._state}. Make another "
-                "GradientMonitor for another run."
-            )
-        self._state = "open"
+        self._open()
         self._hooks.keep(*_registration_hooks(self))
         self._await_step()
         return self
