@@ -43,6 +43,18 @@ def norms(monkeypatch):
 
 
 @pytest.fixture
+def check_rows(norms):
+    """Compares six rows with the norms before clipping, which all were far above it."""
+
+    def check(history):
+        assert history["gradient_norm"] == pytest.approx(norms, rel=1e-5)
+        assert len(norms) == 6
+        assert min(norms) > 10 * CLIP
+
+    return check
+
+
+@pytest.fixture
 def model():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))

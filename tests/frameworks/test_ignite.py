@@ -37,13 +37,11 @@ def train(model, optimizer, trainer, batches):
 
 
 @pytest.mark.tool("watch", "six rows equal its norm before clipping")
-def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
+def test_six_rows_equal_the_norms_before_clipping(model, batches, check_rows):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     trainer = Engine(update_of(model, optimizer))
     history = train(model, optimizer, trainer, batches).history
-    assert history["gradient_norm"] == pytest.approx(norms, rel=1e-5)
-    assert len(norms) == 6
-    assert min(norms) > 10 * CLIP
+    check_rows(history)
     assert len(history.recorded("loss")[0]) == 6
 
 

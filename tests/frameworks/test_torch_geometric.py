@@ -57,12 +57,10 @@ def train(model, optimizer, batches):
 
 
 @pytest.mark.tool("watch", "six rows equal its norm before clipping")
-def test_six_rows_equal_the_norms_before_clipping(model, batches, norms):
+def test_six_rows_equal_the_norms_before_clipping(model, batches, check_rows):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     history = train(model, optimizer, batches).history
-    assert history["gradient_norm"] == pytest.approx(norms, rel=1e-5)
-    assert len(norms) == 6
-    assert min(norms) > 10 * CLIP
+    check_rows(history)
 
 
 @pytest.mark.tool("diagnose", "names the cause")
