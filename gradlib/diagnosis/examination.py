@@ -3,6 +3,8 @@
 import math
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -109,8 +111,17 @@ class Examination:
     @cached_property
     def naive(self) -> float | None:
         """Loss of a model that ignores its input, if it can be known."""
+        operations = self.base.graph.operations
+        with self._aside():
+            return naive_loss(self.setup, operations)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """A look beside the run: it warns of nothing, and everything is put back."""
         try:
-            return naive_loss(self.setup, self.base.graph.operations)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
         finally:
             self.restore()
 
@@ -140,8 +151,7 @@ class Examination:
         if self.setup.step is not None:
             return self._run(slower(math.inf)).losses
         try:
-            with torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with self._aside(), torch.no_grad():
                 computed = [
                     self.setup.compute(self.setup.batch(step))
                     for step in range(self.steps)
@@ -149,8 +159,6 @@ class Examination:
             return tuple(as_number(loss) for loss in computed)
         except Exception:
             return ()
-        finally:
-            self.restore()
 
     @cached_property
     def origin(self) -> NanOrigin:
@@ -170,13 +178,10 @@ class Examination:
         if self.setup.step is not None or not self.base.first.calls.losses:
             return []
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with self._aside():
                 return self._pulls()
         except Exception:
             return []
-        finally:
-            self.restore()
 
     def _pulls(self) -> list[float]:
         trace = UpdateTrace(self.setup.model)
@@ -213,12 +218,8 @@ class Examination:
         """What the outputs of the first call depend on, before any update."""
         if self.base.call is None:
             return Dependence()
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return dependence_of(self.setup.model, self.base.call)
-        finally:
-            self.restore()
+        with self._aside():
+            return dependence_of(self.setup.model, self.base.call)
 
     def improves(
         self, name: str, treatment: Treatment, *, share: float | None = None
@@ -239,8 +240,7 @@ class Examination:
         count = len(self.setup.batches)
         chosen = range(0, count, max(1, count // JUDGED_BATCHES))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with self._aside():
                 treated = treatment(self.setup)
                 for step in range(self.steps):
                     treated.update(step)
@@ -251,8 +251,6 @@ class Examination:
             return sum(losses) / len(losses)
         except Exception:
             return math.nan
-        finally:
-            self.restore()
 
     @cached_property
     def stopped_in(self) -> str:

@@ -79,7 +79,6 @@ def found(name: str) -> Finding:
     return finding
 
 
-@pytest.mark.filterwarnings(r"ignore:var\(\)")  # of the ill training itself
 @pytest.mark.parametrize("name", CURED)
 def test_the_fix_cures(name: str) -> None:
     finding, make = found(name), ILL[name].make
