@@ -147,7 +147,9 @@ def test_paste_drop_file_and_example(page: Page) -> None:
     assert page.locator("#log-text").input_value() == CLIMB
     for link in page.locator(".log-page a").all():
         target = (link.get_attribute("href") or "").removeprefix("../")
-        assert target.removesuffix(".html") in CHAPTERS
+        name, _, section = target.partition("#")
+        assert name.removesuffix(".html") in CHAPTERS
+        assert not section or f'id="{section}"' in (SITE / name).read_text("utf8")
 
 
 def test_by_keyboard_with_a_mistake_first(page: Page) -> None:
