@@ -9,16 +9,18 @@ from pathlib import Path
 __all__ = ["RowFile"]
 
 _TAIL = 1 << 20
+# Characters that wait for the disk at most.
+_WAITING = 1 << 20
 _DIGITS = ".7g"
 
 
 class RowFile:
     """Appends rows to a file, one JSON object a line.
 
-    Rows are written out every ``seconds``, so a run that is killed loses the rows of at
-    most that time. A line that was cut in its middle stays as it is; the next row
-    begins a line of its own. Where the disk refuses, the training goes on: there is one
-    warning, and no further try.
+    Rows are written out every ``seconds``, and once a megabyte waits, so a run that is
+    killed loses the rows of at most that time. A line that was cut in its middle stays
+    as it is; the next row begins a line of its own. Where the disk refuses, the
+    training goes on: there is one warning, and no further try.
 
     Args:
         path: The file; a folder that is missing is made.
@@ -44,6 +46,7 @@ class RowFile:
         self.path = path
         self._seconds = seconds
         self._lines: list[str] = []
+        self._waiting = 0
         self._written = time.monotonic()
         self._works = True
         tail = _tail_of(path)
@@ -53,8 +56,11 @@ class RowFile:
     def add(self, step: int, columns: Mapping[str, float]) -> None:
         """Add a row; numbers are kept to seven digits."""
         row = {name: float(format(value, _DIGITS)) for name, value in columns.items()}
-        self._lines.append(json.dumps({"step": step, **row}) + "\n")
-        if time.monotonic() - self._written >= self._seconds:
+        line = json.dumps({"step": step, **row}) + "\n"
+        self._lines.append(line)
+        self._waiting += len(line)
+        late = time.monotonic() - self._written >= self._seconds
+        if late or self._waiting >= _WAITING:
             self.flush()
 
     def flush(self) -> None:
@@ -62,6 +68,7 @@ class RowFile:
         self._written = time.monotonic()
         text = "".join(self._lines)
         self._lines.clear()
+        self._waiting = 0
         if not (text and self._works):
             return
         try:

@@ -557,6 +557,20 @@ for k in range(3):
         assert watcher.history["step"][-1] == steps - 1
         assert len(History.read(path)) == steps
 
+    def test_few_rows_wait_for_the_disk(self, tmp_path):
+        model = nn.Linear(2, 1, bias=False)
+        optimizer = SGD(model.parameters(), lr=0.0)
+        path = tmp_path / "run.jsonl"
+        row = {f"column/{k}": k / 7 for k in range(400)}
+        with watch(model, optimizer, file=path, flush_seconds=1e6) as watcher:
+            for _ in range(300):
+                model.weight.grad = torch.ones(1, 2)
+                watcher.log(**row)
+                optimizer.step()
+            size = path.stat().st_size
+            assert size > 1e6
+            assert size / len(History.read(path)) * 300 - size < 1.1e6
+
 
 def test_a_wrapped_optimizer():
     model = network()
