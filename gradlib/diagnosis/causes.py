@@ -128,14 +128,14 @@ CAUSES: dict[str, Cause] = {
         "values leave the range of float16",
         "Use dtype=torch.bfloat16 or float32; in float16 keep float32 weights, "
         "torch.amp.GradScaler and an eps of at least 1e-4.",
-        "causes#precision",
+        "precision#find-where-the-forward-pass-overflows",
     ),
     "fp16_underflow": Cause(
         "gradients below the smallest number of float16 become zero",
         "Scale the loss: scaler.scale(loss).backward(); scaler.step(optimizer); "
         "scaler.update(), with scaler = torch.amp.GradScaler(). Or use "
         "dtype=torch.bfloat16.",
-        "causes#precision",
+        "precision#see-which-numbers-fit",
     ),
     "clip_misplaced": Cause(
         "clipping does not act on the gradient that the optimizer uses",
@@ -190,7 +190,7 @@ CAUSES: dict[str, Cause] = {
         "updates are smaller than the rounding of the weights",
         "Keep weights in float32 and compute in torch.autocast(device, "
         "dtype=torch.bfloat16).",
-        "field_guide#a-flat-line",
+        "precision#count-the-updates-that-vanish",
     ),
     "attention_logits_grow": Cause(
         "attention scores grow until the softmax is one-hot",

@@ -6,7 +6,8 @@
 - recurrence: gates, truncation, memory, Lyapunov exponents;
 - attention: the floor under its entropy, the bounds of its logits;
 - stability of training: learning rates, Adam's spikes, weight decay, gradient noise;
-- spectra of Jacobians, and the limits of half precision.
+- spectra of Jacobians;
+- precision: what formats of 32, 16 and 8 bits lose.
 """
 
 from gradlib.theory.architectures import (
@@ -30,11 +31,20 @@ from gradlib.theory.mean_field import (
     variance_map,
 )
 from gradlib.theory.precision import (
+    EngineGap,
+    block_round,
+    effective_share,
+    engine_gap,
     flush_threshold,
     flushed_fraction,
+    frozen_share,
     overflow_fraction,
     overflow_threshold,
+    rounding_step,
     skip_rate,
+    stall_gradient,
+    stochastic_round,
+    swallowed_share,
 )
 from gradlib.theory.recurrence import (
     cell_growth,
@@ -64,6 +74,7 @@ from gradlib.theory.stability import (
 
 __all__ = [
     "CriticalPoint",
+    "EngineGap",
     "FixedPoint",
     "GradientNoise",
     "LogNormMoments",
@@ -73,15 +84,19 @@ __all__ = [
     "attention_entropy_floor",
     "batch_norm_growth",
     "batch_norm_residual_growth",
+    "block_round",
     "cell_growth",
     "chi",
     "critical_line",
     "critical_sigma_w2",
     "depth_scale",
+    "effective_share",
+    "engine_gap",
     "finite_width_moments",
     "fixed_point",
     "flush_threshold",
     "flushed_fraction",
+    "frozen_share",
     "gate_half_life",
     "gradient_noise",
     "jacobian_bound",
@@ -94,12 +109,16 @@ __all__ = [
     "overflow_threshold",
     "qk_norm_bound",
     "residual_growth",
+    "rounding_step",
     "settled_gradient_ratio",
     "singular_value_variance",
     "skip_rate",
     "soft_cap_slope",
     "spectral_radius",
     "squared_gradient_norm",
+    "stall_gradient",
+    "stochastic_round",
+    "swallowed_share",
     "truncation_share",
     "variance_map",
     "weight_decay_equilibrium",

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from kinds import (
     ACTIVATION,
     GENERATOR,
+    INF,
     MATRIX,
     NAMED,
     NAN,
@@ -24,6 +25,7 @@ from kinds import (
     number,
     positive,
     randn,
+    refused,
 )
 
 from gradlib import activations, quadrature, theory
@@ -34,12 +36,40 @@ ANY = 1e-100, 1e100
 PLUS = positive(*ANY)
 OPTIMIZER = choice(*OPTIMIZERS)
 TYPE = Kind(
-    st.sampled_from([torch.float16, torch.bfloat16, torch.float32]),
+    st.sampled_from(
+        [
+            torch.float8_e4m3fn,
+            torch.float8_e5m2,
+            torch.float16,
+            torch.bfloat16,
+            torch.float32,
+        ]
+    ),
     (torch.int8, torch.float64, "float16", 7, None),
 )
 FUNCTION = Kind(
     st.sampled_from([torch.sin, torch.relu, torch.sign, torch.ones_like]),
     (lambda x: 1.0, lambda x: x.sum(), lambda x: x * NAN, 7, None),
+)
+NO_NUMBERS = (7, "x", None, [1.0], torch.ones(2).long(), torch.tensor([1.0, NAN]))
+NUMBERS = Kind(TENSOR.good, NO_NUMBERS)
+PAIR_OF_MOVES = st.builds(
+    lambda shape, seed: {
+        "weights": randn(shape, seed),
+        "updates": randn(shape, seed + 1, 1e-3),
+    },
+    st.lists(SIDES, min_size=1, max_size=3),
+    SMALL_SEED,
+)
+TWO_ENGINES = st.builds(
+    lambda n, tokens, seed, gap: {
+        "trainer": randn([n, tokens], seed),
+        "sampler": randn([n, tokens], seed) + randn([n, tokens], seed + 1, gap),
+    },
+    st.integers(2, 5),
+    SIDES,
+    SMALL_SEED,
+    st.sampled_from([0.0, 1e-3, 1.0, 1e3]),
 )
 SQUARE = st.builds(lambda n, seed, s: matrix(n, n, seed, s), SIDES, SMALL_SEED, SCALES)
 
@@ -236,6 +266,44 @@ TABLE: dict[str, Entry] = {
         dtype=TYPE,
     ),
     "theory.skip_rate": entry(theory.skip_rate, growth_interval=count(1, 10**9)),
+    "theory.rounding_step": entry(
+        theory.rounding_step, value=number(-448.0, 448.0, 1e39), dtype=TYPE
+    ),
+    "theory.stall_gradient": entry(
+        theory.stall_gradient, weight=number(-448.0, 448.0, 1e39), lr=PLUS, dtype=TYPE
+    ),
+    "theory.swallowed_share": entry(
+        theory.swallowed_share,
+        joint=PAIR_OF_MOVES,
+        weights=refused(*NO_NUMBERS),
+        updates=refused(*NO_NUMBERS, torch.ones(7, 7)),
+        dtype=TYPE,
+        named={"weights": "weights|updates", "updates": "weights|updates"},
+    ),
+    "theory.frozen_share": entry(
+        theory.frozen_share,
+        beta2=Kind(st.floats(1e-6, 0.9999999), below_one().bad),
+        dtype=TYPE,
+    ),
+    "theory.stochastic_round": entry(
+        theory.stochastic_round, values=NUMBERS, dtype=TYPE, generator=GENERATOR
+    ),
+    "theory.block_round": entry(
+        theory.block_round,
+        values=NUMBERS,
+        dtype=TYPE,
+        block=Kind(st.sampled_from([None, 1]), (0, -1, 1.5, "2", 1009)),
+    ),
+    "theory.engine_gap": entry(
+        theory.engine_gap,
+        joint=TWO_ENGINES,
+        trainer=refused(*NO_NUMBERS, torch.ones(3), torch.full((2, 2), NAN)),
+        sampler=refused(*NO_NUMBERS, torch.ones(3), torch.full((2, 2), INF)),
+        named={"trainer": "trainer|sampler", "sampler": "trainer|sampler"},
+    ),
+    "theory.effective_share": entry(
+        theory.effective_share, std=not_negative(1e200), tokens=count(1, 10**9)
+    ),
     "theory.spectral_radius": entry(
         theory.spectral_radius, weight=Kind(SQUARE, (*NO_MATRIX, torch.ones(2, 3)))
     ),
