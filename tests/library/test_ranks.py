@@ -123,11 +123,10 @@ def test_an_error_names_rank_and_line_and_the_others_go_on(ranks: Ranks) -> None
 
 
 def test_an_error_in_all_is_told_once(ranks: Ranks) -> None:
-    with pytest.raises(
-        RankError, match=r"rank \d failed too: RankError|NameError"
-    ) as e:
+    told = r"rank \d failed too: NameError"
+    with pytest.raises(RankError, match=told) as caught:
         ranks.run(calls_another, 3)
-    assert str(e.value).count("Traceback") == 1
+    assert str(caught.value).count("Traceback") == 1
     assert ranks.run(twice, 1) == [2, 2]
 
 
@@ -174,7 +173,7 @@ def test_a_closed_set_says_so_and_leaves_nothing(ranks: Ranks) -> None:
     other.close()
     assert gone(other.pids)
     assert not folder.exists()
-    with pytest.raises(RuntimeError, match="got none: they were closed. Make new"):
+    with pytest.raises(RuntimeError, match="got none: they were closed"):
         other.run(twice, 4)
 
 
@@ -302,7 +301,8 @@ def test_nothing_is_left_when_a_script(end: str, tmp_path: Path) -> None:
 
 CELLS = [
     "from gradlib.ranks import Ranks\n\nranks = Ranks(1)\nprint(*ranks.pids)",
-    "def of_a_cell(x):\n    return x + world\n\n\nassert ranks.run(of_a_cell, 1) == [2]",
+    "def of_a_cell(x):\n    return x + world",
+    "assert ranks.run(of_a_cell, 1) == [2]",
     "ranks.run(of_a_cell, 'text')",
 ]
 
