@@ -2,7 +2,8 @@
 
 The kernel calls ``watch`` before a chapter's first cell. From then on, Python asks
 before a file is opened for writing, removed, renamed or made. A watch cannot be taken
-back: reading this module, as doctest does, must not start one.
+back: reading this module, as doctest does, must not start one. It does not reach into
+processes that a chapter starts, such as those of `gradlib.ranks`.
 """
 
 import os

@@ -532,9 +532,9 @@ def _scale_down_to_(found: Gradients, max_norm: float) -> None:
 
 
 def _scale_(tensors: list[Tensor], scale: Tensor) -> None:
-    """Multiply all tensors by one number."""
+    """Multiply all tensors by one number; of a sharded one, what lies here."""
     if all(t.device == scale.device for t in tensors):
-        torch._foreach_mul_(tensors, scale)
+        torch._foreach_mul_(parts_of(tensors), scale)
     else:
         _scale_each_(tensors, [scale] * len(tensors))
 

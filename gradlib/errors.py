@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["DivergenceError", "NonFiniteGradientError"]
+__all__ = ["DivergenceError", "NonFiniteGradientError", "RankError"]
 
 
 class DivergenceError(RuntimeError):
@@ -60,6 +60,22 @@ class NonFiniteGradientError(RuntimeError):
             "with nonfinite='skip'; under a GradScaler, which skips them itself, with "
             "nonfinite='pass'."
         )
+
+
+class RankError(RuntimeError):
+    """A function failed in one of the processes of `gradlib.ranks.Ranks`.
+
+    Args:
+        rank: The process in which it failed first.
+        name: What was called.
+        told: Its traceback, or how its process ended.
+    """
+
+    def __init__(self, rank: int, name: str, told: str) -> None:
+        self.rank = rank
+        self.name = name
+        self.told = told
+        super().__init__(f"rank {rank} failed in {name}:\n{told}")
 
 
 @contextmanager

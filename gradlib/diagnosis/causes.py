@@ -248,7 +248,7 @@ CAUSES: dict[str, Cause] = {
         "means over parts of different size are averaged as if the parts were equal",
         'Sum the losses of all parts, reduction="sum", and divide by the number of '
         "targets in all of them.",
-        "field_guide#it-learns-but-not-what-it-should",
+        "workers#one-batch-three-models",
     ),
     "representation_collapse": Cause(
         "all inputs get the same output, which satisfies the loss",

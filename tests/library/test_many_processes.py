@@ -84,6 +84,22 @@ CLIPPERS = {
     "AGC": clip_adaptive_,
 }
 found = {"whole": train(network(), None), "clipped": clipped(network())}
+
+# A sharded layer, and a plain one of which each process has a copy
+def clipped_together(shard):
+    model = network()
+    F.cross_entropy(model(X), Y).backward()
+    gradients = [p.grad for p in model.parameters()]
+    if shard:
+        model = network()
+        fully_shard(model[0])
+        F.cross_entropy(model(X), Y).backward()
+    before = clip_norm_(model.parameters(), 0.01)
+    whole = [getattr(p.grad, "full_tensor", lambda g=p.grad: g)()
+             for p in model.parameters()]
+    return [float(before)] + [float(g.norm()) for g in whole]
+
+found["mixed"] = [clipped_together(False), clipped_together(True)]
 found["clipped in parts"] = clipped(sharded_by_layer(), SHARE)
 
 def broken_in_one_part(nonfinite):
@@ -252,6 +268,12 @@ def test_one_process_writes_the_file(kind, answers, folder):
 def test_clippers_treat_a_sharded_model_as_a_whole(clip, rank, answers):
     whole = answers[rank]["clipped"][clip]
     assert answers[rank]["clipped in parts"][clip] == pytest.approx(whole, rel=1e-3)
+
+
+def test_sharded_and_plain_gradients_are_clipped_as_one_vector(answers):
+    for answer in answers:
+        whole, mixed = answer["mixed"]
+        assert mixed == pytest.approx(whole, rel=1e-3)
 
 
 def test_units_in_several_processes_are_refused(answers):

@@ -1,4 +1,9 @@
-"""A program run by several processes that train together, with a time limit."""
+"""A program run by several processes that train together, with a time limit.
+
+Chapters use `gradlib.ranks.Ranks`, whose processes each load torch. Here one process
+loads it and forks, which is safe as it does nothing else and takes half the time; and
+a rank may be lost while the others go on.
+"""
 
 import json
 import os

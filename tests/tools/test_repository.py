@@ -16,7 +16,7 @@ from stamp_repository import canonical, owner_and_name, stamp
 
 LEVELS = [
     {"errors", "checks", "hooks", "tables", "face"},
-    {"plain_values", "whole_file"},
+    {"plain_values", "ranks", "whole_file"},
     {
         "state",
         "history",
