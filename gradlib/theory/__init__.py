@@ -5,6 +5,7 @@
 - growth through whole architectures: norms, residual branches, finite width;
 - recurrence: gates, truncation, memory, Lyapunov exponents;
 - attention: the floor under its entropy, the bounds of its logits;
+- feedback: policies, bootstrapped values, two players;
 - stability of training: learning rates, Adam's spikes, weight decay, gradient noise;
 - spectra of Jacobians, and the limits of half precision.
 """
@@ -22,6 +23,12 @@ from gradlib.theory.attention import (
     soft_cap_slope,
 )
 from gradlib.theory.critical_line import CriticalPoint, critical_line, critical_sigma_w2
+from gradlib.theory.feedback import (
+    bootstrap_growth,
+    critical_spread,
+    policy_bounce,
+    two_player_growth,
+)
 from gradlib.theory.mean_field import (
     FixedPoint,
     chi,
@@ -73,10 +80,12 @@ __all__ = [
     "attention_entropy_floor",
     "batch_norm_growth",
     "batch_norm_residual_growth",
+    "bootstrap_growth",
     "cell_growth",
     "chi",
     "critical_line",
     "critical_sigma_w2",
+    "critical_spread",
     "depth_scale",
     "finite_width_moments",
     "fixed_point",
@@ -92,6 +101,7 @@ __all__ = [
     "noise_floor",
     "overflow_fraction",
     "overflow_threshold",
+    "policy_bounce",
     "qk_norm_bound",
     "residual_growth",
     "settled_gradient_ratio",
@@ -101,6 +111,7 @@ __all__ = [
     "spectral_radius",
     "squared_gradient_norm",
     "truncation_share",
+    "two_player_growth",
     "variance_map",
     "weight_decay_equilibrium",
 ]
