@@ -202,7 +202,7 @@ CAUSES: dict[str, Cause] = {
         "a free scalar runs away, since its objective cannot be reached",
         "Bound it: log_alpha.clamp(-5, 2).exp(); set a target that can be reached "
         "(entropy below log(actions)).",
-        "field_guide#by-what-you-train",
+        "elsewhere#a-trap-a-spread-without-bounds-a-target-that-moves",
     ),
     "loss_terms_unbalanced": Cause(
         "one term of the loss outweighs the others",

@@ -5,6 +5,7 @@
 - growth through whole architectures: norms, residual branches, finite width;
 - recurrence: gates, truncation, memory, Lyapunov exponents;
 - attention: the floor under its entropy, the bounds of its logits;
+- feedback: policies, bootstrapped values, two players;
 - stability of training: learning rates, Adam's spikes, weight decay, gradient noise;
 - spectra of Jacobians;
 - precision: what formats of 32, 16 and 8 bits lose.
@@ -23,6 +24,12 @@ from gradlib.theory.attention import (
     soft_cap_slope,
 )
 from gradlib.theory.critical_line import CriticalPoint, critical_line, critical_sigma_w2
+from gradlib.theory.feedback import (
+    bootstrap_growth,
+    critical_spread,
+    policy_bounce,
+    two_player_growth,
+)
 from gradlib.theory.mean_field import (
     FixedPoint,
     chi,
@@ -85,10 +92,12 @@ __all__ = [
     "batch_norm_growth",
     "batch_norm_residual_growth",
     "block_round",
+    "bootstrap_growth",
     "cell_growth",
     "chi",
     "critical_line",
     "critical_sigma_w2",
+    "critical_spread",
     "depth_scale",
     "effective_share",
     "engine_gap",
@@ -107,6 +116,7 @@ __all__ = [
     "noise_floor",
     "overflow_fraction",
     "overflow_threshold",
+    "policy_bounce",
     "qk_norm_bound",
     "residual_growth",
     "rounding_step",
@@ -120,6 +130,7 @@ __all__ = [
     "stochastic_round",
     "swallowed_share",
     "truncation_share",
+    "two_player_growth",
     "variance_map",
     "weight_decay_equilibrium",
 ]

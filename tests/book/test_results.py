@@ -137,6 +137,13 @@ RESULTS = {
     "gradient noise, McCandlish 2018": "stability: gradient_noise_is_measured",
     "shards of a batch": "results: clipping_shards_is_not_clipping_their_mean",
     "spectral norm, Miyato 2018": "results: spectral_norm_cures_by_vanishing",
+    # Loops that learn from their own output
+    "two states, Tsitsiklis & Van Roy 1996": (
+        "feedback: bootstrap_growth_is_that_of_descent"
+    ),
+    "Dirac-GAN, Mescheder 2018": (
+        "feedback: two_players_grow_as_the_largest_eigenvalue"
+    ),
 }
 
 

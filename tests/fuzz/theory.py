@@ -1,4 +1,4 @@
-"""Formulas: activations, mean-field theory, recurrence, stability, spectra."""
+"""Formulas: activations, mean-field theory, recurrence, feedback, spectra and more."""
 
 import torch
 from hypothesis import strategies as st
@@ -193,6 +193,22 @@ TABLE: dict[str, Entry] = {
         theory.truncation_share, decay=below_one(), steps=count(0, 10**6)
     ),
     "theory.memory_sensitivity": entry(theory.memory_sensitivity, decay=below_one()),
+    "theory.critical_spread": entry(theory.critical_spread, lr=positive(1e-6, 1e6)),
+    "theory.policy_bounce": entry(
+        theory.policy_bounce, lr=positive(1e-6, 1e6), spread=positive(1e-6, 1e6)
+    ),
+    "theory.bootstrap_growth": entry(
+        theory.bootstrap_growth,
+        lr=positive(1e-6, 1e6),
+        discount=number(0.0, 1.0, -0.1, 1.1),
+        ratio=positive(1e-6, 1e6),
+    ),
+    "theory.two_player_growth": entry(
+        theory.two_player_growth,
+        lr=positive(1e-6, 1e6),
+        coupling=positive(1e-6, 1e6),
+        penalty=not_negative(),
+    ),
     "theory.lyapunov_exponents": entry(
         theory.lyapunov_exponents,
         jacobians=Kind(
