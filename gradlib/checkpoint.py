@@ -119,8 +119,8 @@ def examine_checkpoint(path: str | PathLike[str]) -> Checkpoint:
 
     A tensor stands out where its root mean square is more than ten times, or less
     than a tenth of, the median over the tensors whose names differ from its own only
-    in numbers (``layers.3.weight`` and ``layers.7.weight``). What an optimizer holds has
-    no siblings, since its numbers name no layers.
+    in numbers (``layers.3.weight`` and ``layers.7.weight``). What an optimizer holds
+    has no siblings, since its numbers name no layers.
 
     Args:
         path: A file of safetensors, or one that ``torch.save`` wrote; the latter is

@@ -273,14 +273,13 @@ def test_a_scale_that_falls_at_the_last_step_is_told_when_the_recorder_closes(tm
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
     path = tmp_path / "box.pt"
-    with (
-        pytest.warns(UserWarning, match="loss scale fell to 0.5"),
-        FlightRecorder(model, optimizer, path=path, scaler=scaler) as recorder,
-    ):
-        x, y = recorder.batch(batch(0, death=0))
-        scaler.scale(F.cross_entropy(model(x), y)).backward()
-        scaler.step(optimizer)
-        scaler.update()
+    recorder = FlightRecorder(model, optimizer, path=path, scaler=scaler)
+    x, y = recorder.batch(batch(0, death=0))
+    scaler.scale(F.cross_entropy(model(x), y)).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    with pytest.warns(UserWarning, match="loss scale fell to 0.5"):
+        recorder.close()
     assert torch.load(path, weights_only=True)["reason"] == recorder.reason
 
 
