@@ -24,6 +24,10 @@ layers differs by 3 in trained networks, a blown-up or dead layer by 100."""
 SIBLINGS = 3
 """Tensors of the same name that a median is taken of, at least."""
 
+MOMENT = re.compile(r"(^|\.)state\.\d+\.\w+$")
+"""What an optimizer holds for a parameter. It numbers all of them in one row, so two
+numbers are not the same tensor of two layers."""
+
 
 @dataclass(frozen=True)
 class TensorRow:
@@ -115,7 +119,8 @@ def examine_checkpoint(path: str | PathLike[str]) -> Checkpoint:
 
     A tensor stands out where its root mean square is more than ten times, or less
     than a tenth of, the median over the tensors whose names differ from its own only
-    in numbers (``layers.3.weight`` and ``layers.7.weight``).
+    in numbers (``layers.3.weight`` and ``layers.7.weight``). What an optimizer holds
+    has no siblings, since its numbers name no layers.
 
     Args:
         path: A file of safetensors, or one that ``torch.save`` wrote; the latter is
@@ -226,6 +231,8 @@ def _beside_siblings(rows: list[TensorRow]) -> Iterator[TensorRow]:
 
 
 def _family(row: TensorRow) -> tuple[str, int]:
+    if MOMENT.search(row.name):
+        return row.name, len(row.shape)
     return re.sub(r"\d+", "*", row.name), len(row.shape)
 
 

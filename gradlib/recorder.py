@@ -130,6 +130,7 @@ class FlightRecorder:
             raise TypeError(f"autocast: expected a type of torch, got {autocast!r}")
         self.autocast = autocast
         optimizer = bare_optimizer(optimizer)
+        scaler = scaler if scaler is not None and scaler.is_enabled() else None
         self.reason = ""
         self.is_open = True
         self._names = _names_of(model, optimizer)
@@ -232,6 +233,7 @@ class FlightRecorder:
         """Stop recording: look once more, remove all hooks, forget the batches."""
         if self.is_open:
             self._look()
+            self._note_scale()
         if self.is_open:
             self._end()
 

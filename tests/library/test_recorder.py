@@ -268,6 +268,37 @@ def test_a_scaler_is_replayed_with_the_steps_that_it_skipped(tmp_path):
     assert (found.step, found.born[1]) == (11, "update")
 
 
+def test_a_scale_that_falls_at_the_last_step_is_told_when_the_recorder_closes(tmp_path):
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    path = tmp_path / "box.pt"
+    recorder = FlightRecorder(model, optimizer, path=path, scaler=scaler)
+    x, y = recorder.batch(batch(0, death=0))
+    scaler.scale(F.cross_entropy(model(x), y)).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    with pytest.warns(UserWarning, match="loss scale fell to 0.5"):
+        recorder.close()
+    assert torch.load(path, weights_only=True)["reason"] == recorder.reason
+
+
+def test_a_scaler_that_is_switched_off_is_none(tmp_path):
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    path = tmp_path / "box.pt"
+    recorder = FlightRecorder(model, optimizer, path=path, scaler=scaler)
+    x, y = recorder.batch(batch(0, death=0))
+    with pytest.warns(UserWarning, match="gradient of net.0.weight is nan"):
+        scaler.scale(F.cross_entropy(model(x), y)).backward()
+    assert not recorder.is_open
+    found = replay(
+        path, Net(), loss=lambda m, b: F.cross_entropy(m(b[0]), b[1]), seconds=None
+    )
+    assert found.born.where == "input"
+
+
 @dataclasses.dataclass
 class Pair:
     x: torch.Tensor

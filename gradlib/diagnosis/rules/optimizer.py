@@ -57,6 +57,24 @@ WARM_UP = 0.6
 SHORTEST_WARM_UP = 4
 
 
+def rate_below_zero(examination: Examination) -> Finding | None:
+    """The learning rate is negative, so that steps climb the loss."""
+    below = [k for k, rate in enumerate(examination.base.rates) if rate < 0]
+    if not below or not examination.is_ill:
+        return None
+    rates = examination.base.rates
+    return Finding(
+        "optimizer_misconfigured",
+        "global",
+        f"The learning rate is negative from update {below[0]} on ({rates[-1]:.2g} at "
+        "the last), so each step climbs the loss.",
+        {"first update": below[0], "lowest rate": min(rates)},
+        0.97,
+        fix="Give the schedule the length of the whole run, also after a resume, and "
+        "hold it at 0: max(0.0, 1 - step / total).",
+    )
+
+
 def rate_of_zero(examination: Examination) -> Finding | None:
     """The learning rate is zero, or falls to nothing within the run."""
     rates = [r for r in examination.base.rates if math.isfinite(r)]

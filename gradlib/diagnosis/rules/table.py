@@ -43,6 +43,7 @@ RULES: list[Rule] = [
     Rule("stale gradients", training_loop.stale_gradients),
     Rule("cleared too early", training_loop.cleared_too_early),
     Rule("no gradient at all", training_loop.no_gradient_at_all),
+    Rule("rate below zero", optimizer.rate_below_zero),
     Rule("rate of zero", optimizer.rate_of_zero),
     Rule("clipping without effect", training_loop.clip_without_effect),
     Rule("parameters without optimizer", training_loop.orphans),

@@ -366,6 +366,13 @@ def resumed(with_state: bool) -> Case:
     return case(model, batches, optimizer=adam)
 
 
+def scheduled(total: int) -> Case:
+    """A rate that falls in a line, to zero after so many steps and then below."""
+    made = case(mlp(8, 4), classes(), lr=0.1, sgd=True)
+    line = torch.optim.lr_scheduler.LambdaLR(made["optimizer"], lambda t: 1 - t / total)
+    return dict(made, scheduler=line)
+
+
 def left_in_evaluation(train: bool) -> Case:
     """Calls eval() at the end of every update, and train() at the start, or not."""
     made = case(mlp(8, 4, act1=nn.BatchNorm1d(32)), classes())
@@ -390,6 +397,7 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "stale gradients": (lambda: own_loop("bs"), lambda: own_loop("zbs")),
     "cleared too early": (lambda: own_loop("bzs"), lambda: own_loop("zbs")),
     "no gradient at all": clinic("today/rewards_all_alike"),
+    "rate below zero": (lambda: scheduled(10), lambda: scheduled(40)),
     "rate of zero": clinic("today/rate_decays_every_batch"),
     "clipping without effect": (
         lambda: own_loop("zbsc", clip=0.01),

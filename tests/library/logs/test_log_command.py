@@ -180,6 +180,12 @@ def test_outliers_alone_are_unclear(tmp_path, weights):
     assert main(["checkpoint", str(tmp_path / "a.pt")]) == 2
 
 
+def test_moments_of_an_optimizer_are_no_siblings(tmp_path, weights):
+    held = {k: {"exp_avg": torch.full((4,), 10.0**k)} for k in range(4)}
+    torch.save({"model": weights, "optimizer": {"state": held}}, tmp_path / "a.pt")
+    assert main(["checkpoint", str(tmp_path / "a.pt")]) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
