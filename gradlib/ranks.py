@@ -381,6 +381,8 @@ def _receive(jobs: BinaryIO, inbox: SimpleQueue[Job], folder: str) -> None:
     with suppress(EOFError):
         while True:
             inbox.put(pickle.load(jobs))
+    if hasattr(signal, "alarm"):  # ends it also if the main thread keeps Python's lock
+        signal.alarm(1)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
