@@ -238,7 +238,7 @@ class Ranks:
         if hasattr(signal, "SIGUSR1"):
             with suppress(ProcessLookupError):
                 os.kill(self.pids[rank], signal.SIGUSR1)
-            for _ in range(20):
+            for _ in range(60):
                 time.sleep(0.05)
                 if log.stat().st_size > before:
                     break
