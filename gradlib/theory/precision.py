@@ -359,7 +359,7 @@ def block_round(
 class EngineGap(NamedTuple):
     """How far the log-probabilities of two engines lie apart.
 
-    Attributes:
+    Args:
         mean: Mean of the gaps of tokens, trainer minus sampler, in nats.
         std: Their standard deviation, in nats.
         sequence_std: Standard deviation of the gaps of whole sequences, in nats;
