@@ -2,7 +2,8 @@
 
 Hooks on the parameters measure after each backward pass, and a hook of the optimizer
 ends a row. So the norms are those of the whole accumulated step before clipping,
-whoever clips, and no line of the loop changes.
+whoever clips, and no line of the loop changes. Only what hooks on tensors change within
+the backward pass is in the norms already.
 """
 
 import atexit
@@ -66,8 +67,9 @@ def watch(
     Call it once, after the model and the optimizer are made. From then on each call of
     ``optimizer.step()`` ends a row of `Watcher.history`: ``gradient_norm`` (of all
     parameters together), ``gradient_norm/<name>`` and ``learning_rate``. The norms are
-    those of the accumulated gradients *before* clipping. With several optimizers a row
-    ends when each has stepped, or when one steps again.
+    those of the accumulated gradients *before* clipping, except by a hook on a tensor,
+    which acts within the backward pass. With several optimizers a row ends when each
+    has stepped, or when one steps again.
 
     It works under accumulation, ``torch.compile``, checkpointing,
     ``DistributedDataParallel``, ``fully_shard`` (norms are those of the whole, the same

@@ -115,8 +115,9 @@ CAUSES: dict[str, Cause] = {
     ),
     "deep_no_skip_or_norm": Cause(
         "many layers in a row have neither normalization nor skip connections",
-        "Normalize after every layer (nn.LayerNorm, nn.BatchNorm2d), or add residual "
-        "connections: x = x + block(x).",
+        "Normalize after every layer (nn.LayerNorm or nn.BatchNorm1d after nn.Linear, "
+        "nn.BatchNorm2d after nn.Conv2d), or add residual connections: "
+        "x = x + block(x).",
         "regularization#what-skips-bound",
     ),
     "batchnorm_misuse": Cause(

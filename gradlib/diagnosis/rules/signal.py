@@ -18,8 +18,8 @@ FEWEST_LAYERS = 3
 # have 0.01 to 0.04 as well, so that a cure must decide.
 VANISHED = 0.05
 INITIALIZED = (
-    'nn.init.kaiming_normal_(weight, nonlinearity="relu") for every layer, also where '
-    "tanh follows."
+    'nn.init.kaiming_normal_(weight, nonlinearity="relu") and nn.init.zeros_(bias) '
+    "for every layer, also where tanh follows."
 )
 
 
@@ -38,11 +38,12 @@ def dead_units(examination: Examination) -> Finding | None:
         return None
     worst = (first or last)[0]
     when = "first" if first else "last"
+    failed = "" if cured else " A leaky ReLU alone does not cure."
     return Finding(
         "dead_relu",
         worst.layer or "(root)",
         f"{worst.share:.0%} of the ReLU units after {worst.layer or 'the model'} are "
-        f"zero for all samples of the {when} batch.",
+        f"zero for all samples of the {when} batch.{failed}",
         {"dead share": worst.share, **examination.compared("leaky ReLU")},
         (0.91 if cured else 0.7) if first else 0.85,
         conclusive=bool(first) and cured,

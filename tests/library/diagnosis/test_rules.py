@@ -201,6 +201,13 @@ def dead_output() -> Case:
     return made
 
 
+def dead_inside() -> Case:
+    made = case(mlp(4, 1), curve())
+    for layer in (made["model"].fc1, made["model"].fc2):
+        layer.bias.data.fill_(-9.0)
+    return made
+
+
 def flat_output() -> Case:
     made = case(mlp(4, 1, end=nn.Tanh()), curve())
     made["model"].fc3.bias.data.fill_(40.0)
@@ -494,6 +501,27 @@ def test_a_rule_speaks_where_it_must(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULE_CASES)
 def test_a_rule_is_silent_where_it_must(rule: str) -> None:
     assert ask(rule, RULE_CASES[rule][1]()) is None
+
+
+def test_dead_units_say_when_their_own_trial_fails() -> None:
+    finding = ask("dead units", dead_inside())
+    assert finding is not None
+    assert "does not cure" in finding.symptom
+    cured = ask("dead units", clinic("cases/dead_relu_logits")[0]())
+    assert cured is not None
+    assert "does not cure" not in cured.symptom
+
+
+def test_the_cure_of_vanishing_by_dead_units_names_the_biases() -> None:
+    finding = ask("vanishing signal", dead_inside())
+    assert finding is not None
+    assert "nn.init.zeros_(bias)" in finding.fix
+
+
+def test_the_norms_named_for_plain_depth_fit_linear_layers() -> None:
+    finding = ask("plain depth", deep(False))
+    assert finding is not None
+    assert "nn.BatchNorm1d after nn.Linear" in finding.fix
 
 
 def test_a_batch_of_finite_numbers_is_not_searched_for_those_that_are_not() -> None:
