@@ -607,10 +607,11 @@ def test_spectral_norm_cures_by_vanishing(seed: int) -> None:
 
     norm, bound = stretch()
     assert 20 < norm < bound / 1000
+    torch.manual_seed(seed)  # for where its power iterations start
     for layer in model.layers:
         parametrizations.spectral_norm(layer, n_power_iterations=30)
     norm, bound = stretch()
-    assert bound == pytest.approx(1, abs=0.03)
+    assert bound == pytest.approx(1, abs=0.1)
     assert norm < 1e-3
 
 

@@ -19,6 +19,12 @@ SHELL = {"os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatuso
 RUN_TEXT = {"eval", "exec", "compile", "__import__"}
 # Chapters do not need other programs, nor the network.
 NOT_IN_CHAPTERS = {"subprocess", "socket", "urllib", "requests", "http", "ctypes"}
+# Two exceptions: `Ranks` sends what its caller wrote to processes of its own, through
+# pipes that nobody else can reach; and a chapter starts the script that it has written.
+ALLOWED = {
+    "ranks.py": {"import of pickle", "exec", "compile"},
+    "rescue.ipynb": {"import of subprocess"},
+}
 SAFE = {
     ("torch", "load"): ("weights_only", True),
     ("np", "load"): ("allow_pickle", False),
@@ -81,6 +87,13 @@ def dangers(source: str, chapter: bool = False) -> Iterator[str]:
                 yield f"{line}: {name}"
 
 
+def unexpected(path: Path, chapter: bool = False) -> list[str]:
+    """Dangers of a file beyond those that are its subject."""
+    allowed = ALLOWED.get(path.name, set())
+    found = dangers(code_of(path), chapter)
+    return [danger for danger in found if danger.partition(": ")[2] not in allowed]
+
+
 def is_constant(node: ast.AST | None, value: object) -> bool:
     return isinstance(node, ast.Constant) and repr(node.value) == repr(value)
 
@@ -90,12 +103,12 @@ SOURCES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
 def test_code_runs_nothing_foreign(path: Path) -> None:
-    assert list(dangers(code_of(path))) == []
+    assert unexpected(path) == []
 
 
 @each_notebook
 def test_chapters_run_nothing_foreign(path: Path) -> None:
-    assert list(dangers(code_of(path), chapter=True)) == []
+    assert unexpected(path, chapter=True) == []
 
 
 @pytest.mark.parametrize(
