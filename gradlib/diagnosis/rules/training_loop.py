@@ -28,8 +28,8 @@ ONE_NORM = 0.01
 ONE_NORM_SHARE = 0.6
 BELOW_THE_BOUND = 0.5
 # A gradient below this share of the largest at every one of so many steps is rounding,
-# which reaches 1e-7 to 3e-7, by processor: the smallest of the healthy have 1e-5 at
-# times.
+# which reaches 7e-8 to 1.8e-7, by the processor's vectors: the smallest of the healthy
+# have 1e-5 at times.
 ROUNDING = 1e-6
 FEWEST_SILENT = 10
 # Relative change of the loss that another argmax makes: without effect it is 0.
