@@ -78,7 +78,7 @@ CAUSES: dict[str, Cause] = {
         "Use nn.GRU or nn.LSTM, or tanh in place of ReLU in the recurrence. A shorter "
         "sequence and clipping before each step soften it: "
         "nn.utils.clip_grad_norm_(model.parameters(), 1.0).",
-        "causes#through-time",
+        "recurrent#measure-the-slope",
     ),
     "unnormalized_input": Cause(
         "the inputs are far from mean 0 and variance 1",
