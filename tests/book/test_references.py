@@ -29,7 +29,7 @@ PAPER_HOSTS = (
     "nature.com", "sciencedirect.com", "semanticscholar.org",
 )  # fmt: skip
 FIELDS = {
-    *REQUIRED, *VENUES, "note", "volume", "number", "pages", "doi", "eprint",
+    *REQUIRED, *VENUES, "note", "volume", "number", "pages", "doi", "eprint", "symptom",
 }  # fmt: skip
 
 
