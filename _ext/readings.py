@@ -237,24 +237,25 @@ def by_symptom(works: list[Work], chapters: list[Chapter]) -> list[str]:
     """The works that name a symptom: logs and posts first, then the newest first."""
     files = {chapter.name: chapter.file for chapter in chapters}
     ranked = sorted(works, key=lambda work: (not work.posted, -int(work.year)))
-    lines = []
+    index, lines = [], []
     for name, symptom in SYMPTOMS.items():
         items = [summarize(work) for work in ranked if name in work.symptoms]
         if not items:
             continue
+        index.append(f"- [{symptom.heading}](#{anchor(symptom.heading)})")
         lines += [f"### {symptom.heading}", ""]
         if symptom.chapter in files:
             place = f"/{files[symptom.chapter]}#{anchor(symptom.section)}"
             lines += [f"Test first: [{symptom.section}]({place}).", ""]
         lines += [*items, ""]
-    return lines
+    return ["## By symptom", "", *index, "", *lines] if index else []
 
 
 def by_chapter(works: list[Work], chapters: list[Chapter]) -> list[str]:
     """All works: chapters in the book's order, then the others."""
     written = {chapter.name: chapter for chapter in chapters}
     names = [*written, *(work.chapter for work in works if work.chapter not in written)]
-    lines = []
+    lines = ["## By chapter", ""]
     for name in dict.fromkeys(names):
         listed = [work for work in works if work.chapter == name]
         if not listed:
@@ -273,10 +274,7 @@ def by_chapter(works: list[Work], chapters: list[Chapter]) -> list[str]:
 
 def render(works: list[Work], chapters: list[Chapter]) -> str:
     """Both lists as Markdown."""
-    lines = by_symptom(works, chapters)
-    if lines:
-        lines = ["## By symptom", "", *lines]
-    return "\n".join([*lines, "## By chapter", "", *by_chapter(works, chapters)])
+    return "\n".join([*by_symptom(works, chapters), *by_chapter(works, chapters)])
 
 
 def insert(app: Sphinx, page: str, source: list[str]) -> None:
