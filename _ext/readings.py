@@ -1,8 +1,9 @@
 """The annotated list of readings, made from ``references.bib`` at each build.
 
 The page ``readings`` holds a marker. Before Sphinx reads the page, the marker is
-replaced by the works of ``references.bib``, grouped by chapter and level, each with a
-link back to every chapter that cites it. A chapter cites a work by linking to it.
+replaced by the works of ``references.bib``, twice: in short those that name a symptom,
+by what a reader sees; then all, by chapter and level, each with a link back to every
+chapter that cites it. A chapter cites a work by linking to it.
 """
 
 import re
@@ -20,7 +21,7 @@ from sphinx.errors import ExtensionError
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 from book import chapter_files, prose_of
-from markdown_text import escape
+from markdown_text import anchor, escape
 
 PAGE = "reference/readings"
 BIBLIOGRAPHY = "reference/references.bib"
@@ -28,7 +29,67 @@ MARKER = "<!-- readings -->"
 LEVELS = {"start": "Start here", "paper": "Papers", "deep": "Deep"}
 VENUES = ("journal", "booktitle", "howpublished", "publisher", "school")
 REQUIRED = ("title", "year", "url", "keywords", "level", "annote")
+PUBLISHED = ("eprint", "doi")
 LINK = re.compile(r"\]\(<?(https?://[^\s)>]+)>?\)")
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What a reader sees, in the reader's words, and the section that tests for it."""
+
+    heading: str
+    chapter: str
+    section: str  # a heading of that chapter
+
+
+# In the order of the field guide's path, then by what one trains and how.
+SYMPTOMS = {
+    "nan": Symptom(
+        "NaN or inf from the first steps", "field_guide", "NaN or inf at step 0"
+    ),
+    "diverges": Symptom(
+        "The loss diverges and does not come back",
+        "field_guide",
+        "NaN after some steps",
+    ),
+    "spike": Symptom(
+        "The loss spikes and recovers", "field_guide", "A spike that recovers"
+    ),
+    "grows": Symptom(
+        "A norm or a logit grows slowly",
+        "field_guide",
+        "A slow rise, or a loss that never settles",
+    ),
+    "flat": Symptom("The loss stays flat", "field_guide", "A flat line"),
+    "precision": Symptom(
+        "It fails only in half precision or eight bits",
+        "precision",
+        "See which numbers fit",
+    ),
+    "workers": Symptom(
+        "It fails only on several GPUs, or when the batch is cut",
+        "workers",
+        "Whose norm it is",
+    ),
+    "resume": Symptom(
+        "It fails after a resume",
+        "schedulers",
+        "A trap: the schedule that resumes wrong",
+    ),
+    "policy": Symptom(
+        "A policy or a value explodes, or stops learning",
+        "elsewhere",
+        "Watch a policy undo its work",
+    ),
+    "sequence": Symptom(
+        "It fails only on long sequences", "recurrent", "Measure the slope"
+    ),
+    "elsewhere": Symptom(
+        "Two players, an equation, a graph or a diffusion will not settle",
+        "elsewhere",
+        "Two players",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +105,8 @@ class Work:
     links: frozenset[str]  # all addresses of the work, in canonical form
     chapter: str
     level: str
+    symptoms: tuple[str, ...]
+    posted: bool  # a log, a post or a documentation: neither a paper nor a book
     annotation: str
 
 
@@ -78,7 +141,8 @@ def read_works(path: Path) -> list[Work]:
     """All works, in the order of the file.
 
     Raises:
-        ValueError: an entry lacks a field, or its level is unknown; names the entry.
+        ValueError: an entry lacks a field, or names a level or a symptom that is not
+            known; names the entry.
     """
     entries = parse_file(path, bib_format="bibtex").entries
     return [read_work(key, entry) for key, entry in entries.items()]
@@ -97,6 +161,15 @@ def read_work(key: str, entry: Entry) -> Work:
         known = ", ".join(LEVELS)
         raise ValueError(f"{key}: expected a level of {known}; got {fields['level']!r}")
 
+    symptoms = re.split(r"\s*,\s*", fields["symptom"]) if "symptom" in fields else []
+    for name in symptoms:
+        if name not in SYMPTOMS or symptoms.count(name) > 1:
+            known = ", ".join(SYMPTOMS)
+            raise ValueError(
+                f"{key}: expected symptoms of {known}, each once; "
+                f"got {fields['symptom']!r}"
+            )
+
     links = [fields["url"]]
     if fields.get("eprint"):
         links.append(f"https://arxiv.org/abs/{fields['eprint']}")
@@ -112,6 +185,8 @@ def read_work(key: str, entry: Entry) -> Work:
         links=frozenset(map(canonical, links)),
         chapter=fields["keywords"],
         level=fields["level"],
+        symptoms=tuple(symptoms),
+        posted=entry.type == "misc" and not any(map(fields.get, PUBLISHED)),
         annotation=plain(fields["annote"]),
     )
 
@@ -141,7 +216,7 @@ def read_chapter(root: Path, file: str) -> Chapter:
 
 
 def describe(work: Work, chapters: Iterable[Chapter]) -> str:
-    """One item of the list."""
+    """One item of the list by chapter."""
     back = ", ".join(c.link for c in chapters if c.cites & work.links)
     return (
         f"- **[{escape(work.title)}](<{work.url}>)**, {escape(work.authors)}, "
@@ -150,25 +225,56 @@ def describe(work: Work, chapters: Iterable[Chapter]) -> str:
     )
 
 
-def render(works: list[Work], chapters: list[Chapter]) -> str:
-    """The whole list as Markdown: chapters in the book's order, then the others."""
+def summarize(work: Work) -> str:
+    """One item of the list by symptom: what to open, how old it is, what it teaches."""
+    return (
+        f"- **[{escape(work.title)}](<{work.url}>)** ({escape(work.authors)}, "
+        f"{work.year}): {escape(work.annotation)}"
+    )
+
+
+def by_symptom(works: list[Work], chapters: list[Chapter]) -> list[str]:
+    """The works that name a symptom: logs and posts first, then the newest first."""
+    files = {chapter.name: chapter.file for chapter in chapters}
+    ranked = sorted(works, key=lambda work: (not work.posted, -int(work.year)))
+    index, lines = [], []
+    for name, symptom in SYMPTOMS.items():
+        items = [summarize(work) for work in ranked if name in work.symptoms]
+        if not items:
+            continue
+        index.append(f"- [{symptom.heading}](#{anchor(symptom.heading)})")
+        lines += [f"### {symptom.heading}", ""]
+        if symptom.chapter in files:
+            place = f"/{files[symptom.chapter]}#{anchor(symptom.section)}"
+            lines += [f"Test first: [{symptom.section}]({place}).", ""]
+        lines += [*items, ""]
+    return ["## By symptom", "", *index, "", *lines] if index else []
+
+
+def by_chapter(works: list[Work], chapters: list[Chapter]) -> list[str]:
+    """All works: chapters in the book's order, then the others."""
     written = {chapter.name: chapter for chapter in chapters}
     names = [*written, *(work.chapter for work in works if work.chapter not in written)]
-    lines = []
+    lines = ["## By chapter", ""]
     for name in dict.fromkeys(names):
         listed = [work for work in works if work.chapter == name]
         if not listed:
             continue
         if name in written:
-            lines += [f"## {written[name].title}", ""]
+            lines += [f"### {written[name].title}", ""]
             lines += [f"[Read the chapter](/{written[name].file})", ""]
         else:
-            lines += [f"## {name.replace('_', ' ').capitalize()}", ""]
+            lines += [f"### {name.replace('_', ' ').capitalize()}", ""]
         for level, heading in LEVELS.items():
             items = [describe(w, chapters) for w in listed if w.level == level]
             if items:
-                lines += [f"### {heading}", "", *items, ""]
-    return "\n".join(lines)
+                lines += [f"#### {heading}", "", *items, ""]
+    return lines
+
+
+def render(works: list[Work], chapters: list[Chapter]) -> str:
+    """Both lists as Markdown."""
+    return "\n".join([*by_symptom(works, chapters), *by_chapter(works, chapters)])
 
 
 def insert(app: Sphinx, page: str, source: list[str]) -> None:

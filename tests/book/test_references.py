@@ -11,6 +11,7 @@ from pybtex.database import Entry, parse_file
 from readings import (
     LEVELS,
     REQUIRED,
+    SYMPTOMS,
     VENUES,
     canonical,
     read_chapter,
@@ -29,7 +30,7 @@ PAPER_HOSTS = (
     "nature.com", "sciencedirect.com", "semanticscholar.org",
 )  # fmt: skip
 FIELDS = {
-    *REQUIRED, *VENUES, "note", "volume", "number", "pages", "doi", "eprint",
+    *REQUIRED, *VENUES, "note", "volume", "number", "pages", "doi", "eprint", "symptom",
 }  # fmt: skip
 
 
@@ -48,6 +49,21 @@ def words(title: str) -> str:
 
 def test_there_are_a_hundred_readings() -> None:
     assert len(WORKS) >= 100
+
+
+def test_a_failing_run_finds_recent_works_and_logs() -> None:
+    found = [work for work in WORKS if work.symptoms]
+    assert sum(2019 <= int(work.year) <= 2026 for work in found) >= 100
+    assert sum(work.posted for work in found) >= 30
+
+
+@pytest.mark.parametrize("name", SYMPTOMS)
+def test_a_symptom_has_works_but_no_flood(name: str) -> None:
+    assert 4 <= sum(name in work.symptoms for work in WORKS) <= 25
+
+
+def test_no_work_claims_many_symptoms() -> None:
+    assert [work.key for work in WORKS if len(work.symptoms) > 3] == []
 
 
 def test_no_key_comes_twice() -> None:

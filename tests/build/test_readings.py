@@ -6,10 +6,11 @@ import warnings
 from pathlib import Path
 
 import pytest
-from book import ROOT, chapter_files
+from book import ROOT, chapter_files, prose_of
 from readings import (
     LEVELS,
     MARKER,
+    SYMPTOMS,
     Chapter,
     canonical,
     read_chapter,
@@ -33,6 +34,7 @@ CONFIG: dict[str, object] = {
     "root_doc": "intro",
     "nitpicky": True,
     "nb_execution_mode": "off",
+    "myst_heading_anchors": 3,  # as in _config.yml: the index of symptoms needs it
     "exclude_patterns": ["_*", "jupyter_execute"],
 }
 TOC = """
@@ -52,6 +54,17 @@ reference/readings
 
 def entry(key: str = "first2001", level: str = "paper") -> str:
     return ENTRY.replace("KEY", key).replace("LEVEL", level)
+
+
+def posted(key: str, year: int, symptom: str) -> str:
+    """An entry like a log on the web."""
+    text = entry(key).replace("@article", "@misc").replace("2001}", f"{year}}}")
+    text = re.sub(r" eprint = .*?, doi = \{[^}]*\},", "", text)
+    return text.replace("level =", f"symptom = {{{symptom}}}, level =")
+
+
+def with_symptom(text: str, symptom: str) -> str:
+    return text.replace("level =", f"symptom = {{{symptom}}}, level =")
 
 
 def write_chapter(path: Path, *markdown: str) -> None:
@@ -151,6 +164,13 @@ def test_refuses_an_unknown_level(tmp_path: Path) -> None:
         works_of(tmp_path, entry(level="easy"))
 
 
+@pytest.mark.parametrize("symptom", ["spikes", "spike,", "", "spike, spike"])
+def test_refuses_an_unknown_symptom(symptom: str, tmp_path: Path) -> None:
+    message = rf"first2001: expected symptoms of nan, .*; got {symptom!r}"
+    with pytest.raises(ValueError, match=message):
+        works_of(tmp_path, with_symptom(entry(), symptom))
+
+
 def test_markup_in_a_title_is_text(tmp_path: Path) -> None:
     listed = works_of(tmp_path, entry())
     assert r"[A \$title with 100% of a\_name \[1\]](<https://example.org/" in listed
@@ -159,7 +179,7 @@ def test_markup_in_a_title_is_text(tmp_path: Path) -> None:
 
 def test_levels_come_in_order(tmp_path: Path) -> None:
     listed = works_of(tmp_path, entry("c", "deep") + entry("b") + entry("a", "start"))
-    places = [listed.index(f"### {heading}\n") for heading in LEVELS.values()]
+    places = [listed.index(f"#### {heading}\n") for heading in LEVELS.values()]
     assert places == sorted(places)
     assert listed.index("org/a>") < listed.index("org/b>") < listed.index("org/c>")
 
@@ -175,9 +195,77 @@ def test_the_books_order_is_the_lists_order(tmp_path: Path) -> None:
     headings = [
         line
         for line in render(read_works(path), chapters).splitlines()
-        if line.startswith("## ")
+        if line.startswith("### ")
     ]
-    assert headings == ["## Cure growth", "## Watch growth", "## Not there"]
+    assert headings == ["### Cure growth", "### Watch growth", "### Not there"]
+
+
+def test_symptoms_come_first_and_in_their_order(tmp_path: Path) -> None:
+    late, early = list(SYMPTOMS)[-1], next(iter(SYMPTOMS))
+    listed = works_of(
+        tmp_path,
+        with_symptom(entry("a"), late) + with_symptom(entry("b"), f"{late}, {early}"),
+    )
+    symptoms, chapters = listed.split("## By chapter\n")
+    assert symptoms.startswith("## By symptom\n")
+    first, last = (SYMPTOMS[name].heading for name in (early, late))
+    assert re.findall(r"^### (.+)$", symptoms, re.MULTILINE) == [first, last]
+    before, after = symptoms.split(f"### {last}\n")
+    assert ("org/b>" in before, "org/a>" in before) == (True, False)
+    assert ("org/b>" in after, "org/a>" in after) == (True, True)
+    assert chapters.count("example.org/a>") == chapters.count("example.org/b>") == 1
+
+
+def test_logs_and_posts_come_first_then_the_newest(tmp_path: Path) -> None:
+    listed = works_of(
+        tmp_path,
+        with_symptom(entry("paper"), "spike")
+        + posted("old", 1999, "spike")
+        + posted("new", 2020, "spike"),
+    )
+    symptoms = listed.split("## By chapter\n")[0]
+    assert re.findall(r"org/(\w+)>", symptoms) == ["new", "old", "paper"]
+
+
+def test_a_preprint_is_no_post(tmp_path: Path) -> None:
+    path = tmp_path / "works.bib"
+    path.write_text(entry("a").replace("@article", "@misc") + posted("b", 2020, "nan"))
+    assert [work.posted for work in read_works(path)] == [False, True]
+
+
+def test_an_item_by_symptom_is_short(tmp_path: Path) -> None:
+    listed = works_of(tmp_path, posted("log", 2020, "nan")).splitlines()
+    assert listed[listed.index(f"### {SYMPTOMS['nan'].heading}") + 2] == (
+        r"- **[A \$title with 100% of a\_name \[1\]](<https://example.org/log>)** "
+        r"(First, van Second and The Third Group, 2020): It teaches \*one\* thing."
+    )
+
+
+def test_without_symptoms_there_is_no_such_part(tmp_path: Path) -> None:
+    assert works_of(tmp_path, entry()).startswith("## By chapter\n")
+
+
+def test_a_symptom_leads_to_its_test(tmp_path: Path) -> None:
+    path = tmp_path / "works.bib"
+    path.write_text(posted("log", 2020, "nan"))
+    guide = Chapter("chapters/field_guide.ipynb", "Find out", frozenset())
+    place = "/chapters/field_guide.ipynb#nan-or-inf-at-step-0"
+    assert f"]({place})." in render(read_works(path), [guide])
+    assert place not in render(read_works(path), [])
+
+
+@pytest.mark.parametrize("name", SYMPTOMS)
+def test_the_section_of_a_symptom_exists(name: str) -> None:
+    symptom = SYMPTOMS[name]
+    prose = prose_of(ROOT / f"chapters/{symptom.chapter}.ipynb")
+    assert re.search(rf"^#+ {re.escape(symptom.section)}$", prose, re.MULTILINE)
+
+
+def test_no_heading_comes_twice() -> None:
+    """So that each has an address of its own."""
+    titles = [read_chapter(ROOT, file).title for file in chapter_files()]
+    headings = [symptom.heading for symptom in SYMPTOMS.values()]
+    assert len({*titles, *headings}) == len(titles) + len(headings)
 
 
 def test_a_title_and_links_of_a_chapter(tmp_path: Path) -> None:
@@ -194,7 +282,7 @@ def test_a_title_and_links_of_a_chapter(tmp_path: Path) -> None:
 def test_every_citation_has_a_back_link() -> None:
     works = read_works(ROOT / "reference/references.bib")
     chapters = [read_chapter(ROOT, file) for file in chapter_files()]
-    lines = render(works, chapters).splitlines()
+    lines = render(works, chapters).split("## By chapter\n")[1].splitlines()
     for work in works:
         (line,) = [line for line in lines if f"](<{work.url}>)" in line]
         citing = [c.file for c in chapters if c.cites & work.links]
@@ -219,6 +307,13 @@ def test_builds_and_follows_changes(tmp_path: Path) -> None:
     page = build(tmp_path)
     assert "example.org/third2003" in page
     assert "example.org/second2002" not in page
+    assert "By symptom" not in page
+
+    text = with_symptom(entry("fourth2004"), "nan")
+    (tmp_path / "reference/references.bib").write_text(text)
+    page = build(tmp_path)
+    assert 'id="nan-or-inf-from-the-first-steps"' in page
+    assert 'href="#nan-or-inf-from-the-first-steps"' in page
 
 
 def test_a_broken_entry_stops_the_build(tmp_path: Path) -> None:
