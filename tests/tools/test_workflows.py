@@ -1,6 +1,7 @@
 """Workflows have the least permissions and run only what is pinned."""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,26 @@ def test_shots_are_kept_when_a_check_fails() -> None:
     assert (upload["if"], upload["with"]["path"]) == ("always()", "_build/shots")
 
 
-def test_links_vulnerabilities_and_newest_dependencies_are_checked_each_week() -> None:
+def test_what_changes_by_itself_is_checked_each_week() -> None:
     workflow = read(PATHS[1])
     assert triggers(workflow)["schedule"]
     commands = [step["run"] for step in steps(PATHS[1]) if "run" in step]
-    assert commands == [
+    *checks, seeded = commands
+    assert checks == [
         "make links",
         "make audit",
         "make test CONSTRAINTS=/dev/null",
         "make frameworks",
     ]
+    assert "make book" in seeded.splitlines()
+
+
+def test_the_seed_of_the_week_is_told() -> None:
+    seeded = [step["run"] for step in steps(PATHS[1]) if "run" in step][-1]
+    lines = seeded.replace("make book", 'echo "built under $GRADLIB_SEED"')
+    told, built = subprocess.run(
+        ["bash", "-c", lines], capture_output=True, check=True, text=True
+    ).stdout.splitlines()
+    seed = told.removeprefix("base seed ")
+    assert built == f"built under {seed}"
+    assert seed.isdecimal()
