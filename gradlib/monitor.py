@@ -4,7 +4,6 @@ import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
-from operator import attrgetter
 from typing import Any, Self, SupportsFloat
 
 import torch
@@ -20,12 +19,12 @@ from gradlib.measure.sharded import is_sharded, parts_of, whole_norms
 from gradlib.measure.tensors import (
     EXACT_IN_FLOAT32,
     HALF_TYPES,
+    dense_of,
     kind_of,
     norm_dtype,
     norms_of,
     numbers_of,
     ratios_of,
-    values_of,
 )
 from gradlib.state import loss_in, plain_name
 
@@ -34,7 +33,6 @@ __all__ = ["GradientMonitor"]
 Names = tuple[str, ...]
 
 _UPDATES_EVERY = 200
-_IS_SPARSE = attrgetter("is_sparse")
 
 
 class GradientMonitor(OpenedOnce):
@@ -377,9 +375,7 @@ class GradientProbe:
         if len(grads) < len(names):
             pairs = zip(names, self._parameters, strict=True)
             names = tuple(name for name, p in pairs if p.grad is not None)
-        if any(map(_IS_SPARSE, grads)):
-            grads = [values_of(g) for g in grads]
-        return names, grads
+        return names, dense_of(grads)
 
     def norms(self, grads: list[Tensor]) -> list[Tensor]:
         """Norms of gradients, without asking each for its type as `norms_of` does."""

@@ -20,6 +20,7 @@ from gradlib.measure.sharded import check_one_process
 from gradlib.measure.tensors import (
     DeferredNorms,
     DeferredNumbers,
+    dense_of,
     kind_of,
     norms_of,
     number_of,
@@ -182,8 +183,10 @@ class FlightRecorder:
             TypeError: it is not a number.
             ValueError: a tensor holds more or less than one number.
         """
-        number = torch.as_tensor(number_of(loss, "loss"))
+        number = number_of(loss, "loss")
         if self.is_open:
+            if not isinstance(number, Tensor):
+                number = torch.tensor(number, dtype=torch.float64)
             self._note_loss(number)
             self._look_if_near()
 
@@ -342,7 +345,7 @@ class FlightRecorder:
         grads = [g for p in self._parameters if (g := p.grad) is not None]
         if not grads or not self.is_open:
             return
-        self._norms = DeferredNorms(grads)
+        self._norms = DeferredNorms(dense_of(grads))
         self._norms.send()
         if self._scaler is None:
             self._waiting.append(("gradient", self._norms))

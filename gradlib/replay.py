@@ -22,7 +22,7 @@ from gradlib.diagnosis.diagnose import diagnose
 from gradlib.diagnosis.examination import SECONDS
 from gradlib.diagnosis.report import Report
 from gradlib.measure.nonfinite import NonFinite, first_nonfinite
-from gradlib.measure.tensors import DeferredNorms, kind_of
+from gradlib.measure.tensors import DeferredNorms, dense_of, kind_of
 from gradlib.plain_values import restored
 from gradlib.recorder import FORMAT, Entry
 from gradlib.state import (
@@ -251,7 +251,7 @@ class _Run:
         for entry in record["batches"]:
             total += float(self._backward(entry).detach())
         grads = [g for p in self._parameters if (g := p.grad) is not None]
-        norms = DeferredNorms(grads)
+        norms = DeferredNorms(dense_of(grads))
         norms.send()
         return total, norms.read()
 

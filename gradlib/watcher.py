@@ -10,6 +10,7 @@ import atexit
 import math
 import weakref
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self, SupportsFloat
@@ -44,7 +45,12 @@ __all__ = ["Watcher", "watch"]
 KEPT_ROWS = 1000
 """Rows that stay in memory, at least, where a file holds all of them."""
 
+WAITING_ROWS = 50
+"""Rows that are written together where no file wants them: code that runs once a step
+finds the caches of the processor cold, and takes several times as long."""
+
 _NO_BACKWARD = -1
+_TRAINS = attrgetter("requires_grad")
 Names = tuple[str, ...]
 current_backward = torch._C._current_graph_task_id
 
@@ -195,6 +201,12 @@ class _Watched:
         self.runs_closure = False
         self.has_stepped = False
 
+    def has_news(self) -> bool:
+        """Whether parameters were unfrozen or added since the last were adopted."""
+        count = sum(len(group["params"]) for group in self.optimizer.param_groups)
+        return count != self.count or any(map(_TRAINS, self.frozen.values()))
+
+    @torch.no_grad()
     def measure(self) -> None:
         """Take the norms of the gradients that there are."""
         names, grads = self.probe.find()
@@ -204,9 +216,9 @@ class _Watched:
 class _Row:
     """A step's numbers, most of which a device may not have sent yet."""
 
-    def __init__(self, step: int, given: Mapping[str, Tensor | float]) -> None:
+    def __init__(self, step: int) -> None:
         self.step = step
-        self.given = dict(given)
+        self.given: dict[str, Tensor | float] = {}
         self.scale = 1.0
         self.norms: list[tuple[Names, DeferredNorms]] = []
         self.updates: list[tuple[list[str], DeferredNumbers]] = []
@@ -292,12 +304,13 @@ class Watcher:
         self._rows = rows
         self._history = History()
         self._given: dict[str, Tensor | float] = {}
-        self._waiting: _Row | None = None
+        self._waiting: list[_Row] = []
+        self._patience = WAITING_ROWS if rows is None else 1
         self._skipped = 0
         self._has_gradients = False
         self._last_backward = [_NO_BACKWARD]
         self._hooks = Hooks()
-        self._row = _Row(first_step, {})
+        self._row = _Row(first_step)
         self._watched = [_Watched(optimizer) for optimizer in optimizers]
         for watched in self._watched:
             self._adopt(watched)
@@ -337,8 +350,8 @@ class Watcher:
                 "optimizer.step()."
             )
         numbers = {n: number_of(value, n) for n, value in columns.items()}
-        if self._waiting is not None and self._waiting.step == last:
-            self._waiting.given |= numbers
+        if self._waiting and self._waiting[-1].step == last:
+            self._waiting[-1].given |= numbers
         elif last % self._every == 0:
             self._keep(last, tuple(numbers), [float(x) for x in numbers.values()])
 
@@ -407,17 +420,10 @@ class Watcher:
                 watched.frozen[name] = p
         watched.probe = GradientProbe(watched.named)
 
-    def _adopt_new(self, watched: _Watched) -> None:
-        """Watch what was unfrozen or added since."""
-        thawed = any(p.requires_grad for p in watched.frozen.values())
-        if thawed or len(parameters_of(watched.optimizer)) != watched.count:
-            self._adopt(watched)
-
     def _after_others(self) -> None:
         """Wait once more: wrappers of many processes also finish at the end."""
         at_the_end(self._measure)
 
-    @torch.no_grad()
     def _measure(self) -> None:
         self._note_scale()
         self._has_gradients = True
@@ -425,7 +431,8 @@ class Watcher:
             return
         for watched in self._watched:
             if not (watched.runs_closure and watched.measured):
-                self._adopt_new(watched)
+                if watched.has_news():
+                    self._adopt(watched)
                 watched.measure()
 
     def _note_scale(self) -> None:
@@ -436,18 +443,18 @@ class Watcher:
                 for watched in self._watched if self._is_due else ():
                     self._take(watched)
                 self._end_row()
-            if self._waiting is not None and self._waiting.step == self.step - 1:
-                self._waiting.skipped += 1
+            if self._waiting and self._waiting[-1].step == self.step - 1:
+                self._waiting[-1].skipped += 1
             else:
                 self._skipped += 1
         self._scale = scale
 
     def _step_hooks(self, watched: _Watched) -> tuple[Any, Any]:
-        @torch.no_grad()
         def before(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if watched.has_stepped:
                 self._end_row()
-            self._adopt_new(watched)
+            if watched.has_news():
+                self._adopt(watched)
             watched.runs_closure = runs_closure(args, kwargs)
             if watched.runs_closure:
                 watched.measured = None
@@ -461,7 +468,6 @@ class Watcher:
                 named = watched.named
                 watched.copies = {n: p.detach().clone() for n, p in named.items()}
 
-        @torch.no_grad()
         def after(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
             if watched.runs_closure and self._is_due:
                 self._take(watched)
@@ -485,11 +491,12 @@ class Watcher:
             self._row.add_norms(*watched.measured)
         watched.measured = None
         self._row.scale = self._scale
-        group = watched.optimizer.param_groups[0]
-        self._row.given.setdefault("learning_rate", group["lr"])
+        rate = number_of(watched.optimizer.param_groups[0]["lr"], "learning_rate")
+        self._row.given.setdefault("learning_rate", rate)
         if self._scaler is not None:
             self._row.given["loss_scale"] = self._scale
 
+    @torch.no_grad()
     def _take_updates(self, watched: _Watched) -> None:
         copies, watched.copies = watched.copies, {}
         changes = [watched.named[n].detach() - copy for n, copy in copies.items()]
@@ -501,33 +508,34 @@ class Watcher:
         if self._attention is not None and self._attention.is_due(self.step):
             self._attention.start()
 
+    @torch.no_grad()
     def _take_update_rms(self, watched: _Watched) -> None:
         names = {id(p): name for name, p in watched.named.items()}
         found, norms, sizes = second_moment_norms(watched.optimizer, names)
         self._row.update_rms.append((found, sizes, DeferredNumbers(norms)))
 
     def _end_row(self) -> None:
-        self._write()
         if self._attention is not None and self._attention.is_due(self.step):
             self._row.attention = self._attention.take()
         if self._is_due:
             self._row.given = {**self._given, **self._row.given}
             self._row.skipped, self._skipped = self._skipped, 0
-            self._waiting = self._row
+            if len(self._waiting) >= self._patience:
+                self._write()
+            self._waiting.append(self._row)
         self._given = {}
         self._has_gradients = False
         self.step += 1
-        self._row = _Row(self.step, {})
+        self._row = _Row(self.step)
         for watched in self._watched:
             watched.has_stepped = False
         self._listen()
 
     def _write(self) -> None:
-        """Read the numbers of the row that waits, and keep them."""
-        if self._waiting is None:
-            return
-        row, self._waiting = self._waiting, None
-        self._keep(row.step, *row.read())
+        """Read the numbers of the rows that wait, and keep them."""
+        waiting, self._waiting = self._waiting, []
+        for row in waiting:
+            self._keep(row.step, *row.read())
 
     def _keep(self, step: int, names: Names, numbers: list[float]) -> None:
         self._history.extend(step, names, numbers)

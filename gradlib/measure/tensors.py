@@ -43,6 +43,13 @@ def values_of(tensor: Tensor) -> Tensor:
     return tensor if tensor.layout is torch.strided else tensor.coalesce().values()
 
 
+def dense_of(tensors: list[Tensor]) -> list[Tensor]:
+    """The same list, or where one is sparse, `values_of` each."""
+    if any(map(_IS_SPARSE, tensors)):
+        return [values_of(tensor) for tensor in tensors]
+    return tensors
+
+
 def numbers_of(scalars: list[Tensor]) -> list[float]:
     """The numbers of scalar tensors, in at most one read of a device.
 
@@ -55,7 +62,7 @@ def numbers_of(scalars: list[Tensor]) -> list[float]:
 
 
 def number_of(value: Any, name: str) -> Tensor | float:
-    """A number that somebody handed over; a tensor stays on its device, as a scalar.
+    """A number that somebody handed over; that of a device stays there, as a scalar.
 
     Raises:
         TypeError: it is not a number.
@@ -63,14 +70,16 @@ def number_of(value: Any, name: str) -> Tensor | float:
 
     Example:
         >>> number_of(2, "loss"), number_of(torch.ones(1, 1), "loss")
-        (2.0, tensor(1.))
+        (2.0, 1.0)
     """
     if isinstance(value, Tensor):
         if value.numel() != 1:
             raise ValueError(
                 f"{name}: expected one number, got shape {tuple(value.shape)}"
             )
-        return value.detach().clone().reshape(())
+        return (
+            float(value.item()) if value.is_cpu else value.detach().clone().reshape(())
+        )
     if isinstance(value, str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     return float(value)
@@ -80,14 +89,19 @@ def norms_of(
     tensors: list[Tensor], order: float = 2.0, dtype: torch.dtype | None = None
 ) -> list[Tensor]:
     """Norm of each tensor, as scalar tensors; of the whole, where it is sharded."""
-    if not tensors:
-        return []
     parts = parts_of(tensors)
-    held = parts
-    if order == math.inf:
-        held = [t if t.numel() else t.new_zeros(1) for t in parts]
-    norms = list(torch._foreach_norm(held, order, dtype=dtype or norm_dtype(held)))
+    norms = _norms_of_parts(parts, order, dtype)
     return norms if parts is tensors else whole_norms(norms, tensors, order)
+
+
+def _norms_of_parts(
+    parts: list[Tensor], order: float = 2.0, dtype: torch.dtype | None = None
+) -> list[Tensor]:
+    if not parts:
+        return []
+    if order == math.inf:
+        parts = [t if t.numel() else t.new_zeros(1) for t in parts]
+    return list(torch._foreach_norm(parts, order, dtype=dtype or norm_dtype(parts)))
 
 
 class DeferredNumbers:
@@ -102,22 +116,26 @@ class DeferredNumbers:
     """
 
     def __init__(self, scalars: list[Tensor]) -> None:
-        self._scalars = scalars
+        self._numbers: list[float] | None = None
         self._done: torch.cuda.Event | None = None
-        if not all(map(_IS_CPU, scalars)):
-            stacked = torch.stack(on_one_device(scalars))
-            pinned = stacked.is_cuda
-            copy = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=pinned)
-            self._scalars = list(copy.copy_(stacked, non_blocking=pinned))
-            if pinned:
-                self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                self._done.record()
+        if all(map(_IS_CPU, scalars)):
+            self._numbers = [scalar.item() for scalar in scalars]
+            return
+        stacked = torch.stack(on_one_device(scalars))
+        pinned = stacked.is_cuda
+        copy = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=pinned)
+        self._copy = copy.copy_(stacked, non_blocking=pinned)
+        if pinned:
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._done.record()
 
     def read(self) -> list[float]:
         """The numbers; waits until they have come."""
-        if self._done is not None:
-            self._done.synchronize()
-        return [scalar.item() for scalar in self._scalars]
+        if self._numbers is None:
+            if self._done is not None:
+                self._done.synchronize()
+            self._numbers = self._copy.tolist()
+        return self._numbers
 
 
 class DeferredNorms:
@@ -127,7 +145,7 @@ class DeferredNorms:
     device, where that would need a wait, it is infinite.
 
     Args:
-        tensors: Gradients, also sparse or sharded ones.
+        tensors: Dense ones, also sharded.
 
     Example:
         >>> norms = DeferredNorms([torch.tensor([3.0, 4.0])])
@@ -137,25 +155,24 @@ class DeferredNorms:
     """
 
     def __init__(self, tensors: list[Tensor]) -> None:
-        if any(map(_IS_SPARSE, tensors)):
-            tensors = [values_of(tensor) for tensor in tensors]
         parts = parts_of(tensors)
         self._sharded = tensors if parts is not tensors else None
-        self._norms = norms_of(parts)
+        self._norms = _norms_of_parts(parts)
         self._sizes: list[float] = []
         self._numbers: DeferredNumbers | None = None
-        if all(map(_IS_CPU, parts)):
-            self._sizes = [norm.item() for norm in self._norms]
-            is_finite = math.hypot(*self._sizes) < math.inf
-            if not (is_finite and min(self._sizes, default=1.0) > EXACT_IN_FLOAT32):
-                self._norms = norms_of(parts, dtype=torch.float64)
-                self._sizes = [norm.item() for norm in self._norms]
+        if all(map(_IS_CPU, self._norms)):
+            sizes = [norm.item() for norm in self._norms]
+            is_finite = math.hypot(*sizes) < math.inf
+            if not (is_finite and min(sizes, default=1.0) > EXACT_IN_FLOAT32):
+                self._norms = _norms_of_parts(parts, dtype=torch.float64)
+                sizes = [norm.item() for norm in self._norms]
+            if self._sharded is None:
+                self._sizes, self._norms = sizes, []
 
     def send(self) -> None:
         """Start the copy; for sharded tensors every process must call this."""
         if self._sharded is not None:
             self._norms = whole_norms(self._norms, self._sharded, 2.0)
-            self._sizes = []
         if not self._sizes:
             self._numbers = DeferredNumbers(self._norms)
 

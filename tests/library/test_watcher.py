@@ -22,7 +22,7 @@ import gradlib
 from gradlib import watch
 from gradlib.history import History
 from gradlib.measure import gradient_norms, parameter_norms, snapshot, update_ratios
-from gradlib.watcher import KEPT_ROWS
+from gradlib.watcher import KEPT_ROWS, WAITING_ROWS
 
 CLIPPED = 1e-3
 
@@ -136,6 +136,40 @@ def test_a_loss_that_comes_after_its_row_was_read_joins_it(tmp_path):
         assert history["step"] == [0, 1]
         assert history["loss"] == [2.5, 1.5]
         assert not any(map(math.isnan, history["gradient_norm"]))
+
+
+@pytest.mark.parametrize(
+    "steps", [WAITING_ROWS - 1, WAITING_ROWS, 2 * WAITING_ROWS + 3]
+)
+def test_rows_that_wait_lose_nothing(steps):
+    layer = nn.Linear(1, 1, bias=False)
+    optimizer = SGD(layer.parameters(), lr=0.0)
+    numbers = [float(k + 1) for k in range(steps)]
+    with watch(layer, optimizer) as watcher:
+        for number in numbers:
+            layer.weight.grad = torch.tensor([[number]])
+            watcher.log(loss=torch.tensor(number))
+            optimizer.step()
+            watcher.log_last(accuracy=-number)
+        history = watcher.history
+    assert history["step"] == list(range(steps))
+    assert history["gradient_norm"] == history["loss"] == numbers
+    assert history["accuracy"] == [-number for number in numbers]
+
+
+def test_numbers_are_those_of_their_step():
+    layer = nn.Linear(1, 1, bias=False)
+    rate, loss = torch.tensor(0.5), torch.tensor(2.0)
+    optimizer = SGD(layer.parameters(), lr=rate)
+    with watch(layer, optimizer) as watcher:
+        for _ in range(3):
+            layer.weight.grad = torch.ones(1, 1)
+            watcher.log(loss=loss)
+            optimizer.step()
+            rate /= 2
+            loss -= 1
+    assert watcher.history["learning_rate"] == [0.5, 0.25, 0.125]
+    assert watcher.history["loss"] == [2.0, 1.0, 0.0]
 
 
 def test_two_optimizers_make_one_row():
