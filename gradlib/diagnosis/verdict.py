@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gradlib.diagnosis.evidence.loss_curve import LossCurve
+from gradlib.diagnosis.evidence.loss_curve import SURE_FALL, LossCurve
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules import data
@@ -108,7 +108,7 @@ def _ill(
         return Verdict("broken", (reason,), remarks, _data_or_model(examination))
     if len(examination.base.losses) < FEWEST_UPDATES:
         return Verdict("unclear", (_few(examination),), remarks, _longer(examination))
-    if curve.falls_to_the_end and not examination.out_of_time:
+    if _falls_enough(examination, curve):
         reason = f"The loss still falls: from {curve.start:.4g} to {curve.end:.4g}."
         slow = (
             f"It learns slowly: a constant output reaches {examination.naive:.4g}."
@@ -126,6 +126,15 @@ def _ill(
     else:
         reason = f"{end}, hardly below its start of {curve.start:.4g}."
     return Verdict("unclear", (reason,), remarks, _data_or_model(examination))
+
+
+def _falls_enough(examination: Examination, curve: LossCurve) -> bool:
+    """Still falls, and stands where an answer that ignores its input does not."""
+    if not curve.falls_to_the_end or examination.out_of_time:
+        return False
+    if examination.naive is None:
+        return not curve.flat
+    return curve.score < 1 or curve.fall > SURE_FALL
 
 
 def _data_or_model(examination: Examination) -> str:
