@@ -60,7 +60,7 @@ class BaseRun:
         group_rates: Learning rate of every group before every optimizer step.
         warnings: What torch and others warned of, each once, in a line.
         jumps: How far each of the first updates moved the weights, all together, in
-            units of their size.
+            units of their size at the start.
         bare: Name of a parameter that enters a logarithm or a root as it is -> its
             lowest value before every optimizer step.
     """
@@ -135,7 +135,7 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
             if not _observed_update(setup, base, step, step in looks):
                 break
             if few:
-                base.jumps.append(_jump(names, before))
+                base.jumps.append(_jump(names, before, start))
             if step == 0:
                 base.bare = {
                     n: [] for n, p in names.items() if id(p) in base.graph.bare
@@ -270,12 +270,17 @@ def _dead_end(base: BaseRun) -> bool:
     )
 
 
-def _jump(names: dict[str, torch.nn.Parameter], before: dict[str, Tensor]) -> float:
-    """How far all weights together are from what they were, relative to their size."""
-    pairs = [(p.detach().float(), before[n].float()) for n, p in names.items()]
-    moved = sum(float((now - then).square().sum()) for now, then in pairs)
-    size = sum(float(then.square().sum()) for _, then in pairs)
-    return math.sqrt(moved / size) if size else 0.0
+def _jump(
+    names: dict[str, torch.nn.Parameter],
+    before: dict[str, Tensor],
+    start: dict[str, Tensor],
+) -> float:
+    """How far an update moved all weights together, relative to their size at first."""
+    moved = [p.detach().float() - before[n].float() for n, p in names.items()]
+    size = sum(float(then.float().square().sum()) for then in start.values())
+    return (
+        math.sqrt(sum(float(m.square().sum()) for m in moved) / size) if size else 0.0
+    )
 
 
 def _distance(now: Tensor, start: Tensor) -> float:

@@ -136,15 +136,19 @@ def _silent(examination: Examination) -> list[str]:
 
 
 def cut_axis(examination: Examination) -> Finding | None:
-    """A change of shape cuts an axis where the owner means to move one."""
+    """A change of shape cuts an axis where the owner means to move one.
+
+    Once it may be meant; several times alike (queries, keys, values) it is not.
+    """
     cuts = examination.base.first.calls.cuts
     if not cuts:
         return None
     name = "axes moved, not cut"
     improved = examination.improves(name, uncut, share=ALSO_LEARNED)
-    if not improved and not examination.is_ill:
-        return None
     found = cuts[0]
+    alike = sum(c == found for c in cuts) > 1
+    if not improved and not examination.is_ill and not alike:
+        return None
     i, j = found.axes
     return Finding(
         "wrong_axis",
