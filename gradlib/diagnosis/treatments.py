@@ -525,7 +525,7 @@ def uncut(setup: TrainingSetup) -> TrainingSetup:
 
     def moved(name: str) -> Callable[..., Tensor]:
         def call(x: Tensor, *shape: Any, **named: Any) -> Tensor:
-            made = getattr(torch.Tensor, name)(x, *shape, **named)
+            made: Tensor = getattr(torch.Tensor, name)(x, *shape, **named)
             cut = axis_cut(tuple(x.shape), tuple(made.shape))
             if not x.requires_grad or cut is None:
                 return made

@@ -392,7 +392,7 @@ def read_after_padding(examination: Examination) -> Finding | None:
         if t.ndim == first[0].ndim
     ]
     shares = torch.cat(sizes)
-    if float(shares.mean()) > 1 - FILLED_SHARE or len(shares.unique()) < 3:
+    if float(shares.mean()) > 1 - FILLED_SHARE or len(set(shares.tolist())) < 3:
         return None
     name = "the fill values in front"
     if not examination.cures(name, padding_first(0)):

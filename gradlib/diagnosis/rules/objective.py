@@ -166,8 +166,10 @@ def paid_without_end(examination: Examination) -> Finding | None:
 
 def descended_critic(examination: Examination) -> Finding | None:
     """A critic learns by regression, and an actor descends on its answer."""
+    if examination.base.last.backwards < 2:
+        return None
     for name, pulls in examination.base.last.pulled.items():
-        answers = [low > 0 for low, _ in pulls]
+        answers = [low > 0 and math.isclose(low, high) for low, high in pulls]
         learned = [low < 0 < high for low, high in pulls]
         if not any(answers) or not any(learned) or examination.setup.step is None:
             continue

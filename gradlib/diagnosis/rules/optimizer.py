@@ -10,8 +10,10 @@ from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import (
     Treatment,
     averaged,
+    both,
     divided_gradients,
     optimizer_option,
+    repeated,
     rising_rates,
     slower,
     steady_rates,
@@ -62,7 +64,8 @@ STARTS_ANEW = 0.3
 FEWEST_STARTS = 3
 # The first update moves the weights so many times as far as each of the next ones: the
 # first steps of an optimizer differ by a factor of 3, with a warm-up they are smaller.
-# What is written over them lies 30 and more away. The loss rises to so many times.
+# What is written over them lies 30 and more away. The loss of the first batch rises to
+# so many times what it was; where nothing is written over, it stays.
 REPLACED = 10.0
 WORSE = 1.5
 # Share of the run that a warm-up takes, and its fewest steps.
@@ -182,21 +185,28 @@ def summed_parts(examination: Examination) -> Finding | None:
 
 
 def replaced_weights(examination: Examination) -> Finding | None:
-    """The first update puts other weights in place of those that were loaded."""
+    """The first update puts other weights in place of those that were loaded.
+
+    It does so at a learning rate of 0 too, where no step can have moved them.
+    """
     jumps, curve = examination.base.jumps, examination.curve
     if len(jumps) < SHORTEST_WARM_UP or not math.isfinite(curve.end):
         return None
     rest = max(jumps[1:])
-    first, after = curve.losses[0], median(list(curve.losses[1:FIRST_LOSSES]))
-    if not 0 < REPLACED * rest < jumps[0] or not after > WORSE * first > 0:
+    if not 0 < REPLACED * rest < jumps[0]:
+        return None
+    still = examination.run_under("no learning", both(repeated, slower(math.inf)))
+    first, after = still.losses[0], median(list(still.losses[1:]))
+    if not after > WORSE * first > 0:
         return None
     return Finding(
         "resume_state_lost",
         "loop",
         f"The first update moves the weights by {jumps[0]:.2g} of their size, the next "
-        f"ones by {rest:.2g} at most, and the loss goes from {first:.3g} to "
-        f"{after:.3g}: the update writes older weights over those that the model had, "
-        "as from the float32 masters of an optimizer that was built before the "
+        f"ones by {rest:.2g} at most. At a learning rate of 0 the loss of the first "
+        f"batch still goes from {first:.3g} to {after:.3g}: the update writes older "
+        "weights over those that the model had, as from the float32 masters of an "
+        "optimizer that was built before the "
         "checkpoint was loaded.",
         {"first move": jumps[0], "largest move after it": rest, "first loss": first},
         0.9,

@@ -515,6 +515,35 @@ def test_a_rule_is_silent_where_it_must(rule: str) -> None:
     assert ask(rule, RULE_CASES[rule][1]()) is None
 
 
+def test_a_game_of_squared_errors_does_not_descend_on_its_critic() -> None:
+    """Both sides fit numbers: the fakes 0 for one of them, 1 for the other."""
+    torch.manual_seed(0)
+    game = nn.ModuleDict({"maker": mlp(4, 4), "judge": mlp(4, 1)})
+    optimizer = torch.optim.Adam(game.parameters(), lr=1e-3)
+
+    def step(batch: Any) -> Tensor:
+        real = batch[0]
+        fake = game["maker"](torch.randn_like(real))
+        one, none = game["judge"](real), game["judge"](fake.detach())
+        loss = (one - 1).square().mean() + none.square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        game["judge"].requires_grad_(False)
+        (game["judge"](fake) - 1).square().mean().backward()
+        game["judge"].requires_grad_(True)
+        optimizer.step()
+        return loss
+
+    made = dict(model=game, optimizer=optimizer, batches=curve(), step=step)
+    assert ask("descended critic", made) is None
+
+
+def test_a_step_that_leaves_all_dead_behind_replaces_no_weights() -> None:
+    """One huge step, then none: the learning rate, and not a checkpoint."""
+    made = case(mlp(4, 1), curve(), sgd=True, lr=3e3)
+    assert ask("replaced weights", made) is None
+
+
 def test_dead_units_say_when_their_own_trial_fails() -> None:
     finding = ask("dead units", dead_inside())
     assert finding is not None
