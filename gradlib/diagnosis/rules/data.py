@@ -339,13 +339,17 @@ def misplaced_targets(examination: Examination) -> Finding | None:
 
 
 def nothing_to_learn(examination: Examination) -> Finding | None:
-    """One batch alone is learned at once, and all together not at all."""
+    """One batch alone is learned at once, and all together not at all.
+
+    What was trained before, and stands where it stood, may know all that can be known.
+    """
     curve, naive = examination.curve, examination.naive
     if not examination.is_ill or naive is None or curve.exploded or curve.still_falls:
         return None
     if not abs(curve.score - 1) < AS_CONSTANT:
         return None
-    if curve.start < naive:
+    optimizer = examination.setup.optimizer
+    if curve.start < naive or (optimizer is not None and any(optimizer.state.values())):
         return None
     trials = {
         "the first batch alone": repeated,
