@@ -83,12 +83,8 @@ def resumed_at_its_floor() -> Case:
 
 def test_a_model_resumed_at_the_floor_of_its_text_is_not_broken() -> None:
     report = run(resumed_at_its_floor())
-    assert report.verdict != "broken", str(report)
-    assert (
-        0.9
-        < report.measurements["loss at the end"] / report.measurements["naive loss"]
-        < 1
-    )
+    assert (report.verdict, report.cause) == ("unclear", "unknown"), str(report)
+    assert report.next_test
 
 
 def test_worse_than_a_constant_and_falling_slowly_is_not_healthy() -> None:
