@@ -24,6 +24,7 @@ from gradlib.diagnosis.evidence.loss_curve import (
 from gradlib.diagnosis.evidence.naive_loss import naive_loss
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
 from gradlib.diagnosis.evidence.update_trace import UpdateTrace
+from gradlib.diagnosis.nested import copied
 from gradlib.diagnosis.saved_state import SavedState
 from gradlib.diagnosis.training_setup import TrainingSetup, as_number
 from gradlib.diagnosis.treatments import (
@@ -232,6 +233,24 @@ class Examination:
         noise = max(self.curve.noise, treated.noise) * self.curve.scale
         least = IMPROVED if share is None else share
         return lower > max(least * self.curve.scale, IMPROVED_IN_NOISE * noise)
+
+    def loss_of(self, batch: Any) -> float:
+        """Loss of one batch before any update, always with the same random numbers."""
+        try:
+            with self._aside(), torch.no_grad():
+                return as_number(self.setup.compute(copied(batch)))
+        except Exception:
+            return math.nan
+
+    def cures_in_own_units(self, name: str, treatment: Treatment) -> bool:
+        """Whether a treated run learns: falls clearly where the run as it is does not.
+
+        For an update that can only be watched, no constant answer is known.
+        """
+        treated = self.run_under(name, treatment)
+        if treated.exploded or treated.flat or not math.isfinite(treated.end):
+            return False
+        return treated.end < MUCH_LOWER * min(self.curve.end, treated.start)
 
     def loss_after(self, treatment: Treatment) -> float:
         """Mean loss on the batches as given, once a treated run is over."""

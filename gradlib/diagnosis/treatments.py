@@ -16,7 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gradlib.diagnosis.evidence.function_calls import DIFFERENCES, LOSSES
+from gradlib.diagnosis.evidence.function_calls import (
+    DIFFERENCES,
+    LOSSES,
+    axis_cut,
+)
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.initialization.weight_layers import fan_in
@@ -392,6 +396,47 @@ def steady_rates(setup: TrainingSetup) -> TrainingSetup:
     return setup
 
 
+def rising_rates(setup: TrainingSetup) -> TrainingSetup:
+    """Let every learning rate rise when the schedule lets it, and never fall."""
+    groups = setup.optimizer.param_groups
+    reached = [0.0] * len(groups)
+    last = [0.0] * len(groups)
+    kept: list[Any] = []
+
+    def raise_(*_: Any) -> None:
+        kept[:] = [group["lr"] for group in groups]
+        for i, group in enumerate(groups):
+            rate = float(group["lr"])
+            reached[i] += max(0.0, rate - last[i])
+            last[i] = rate
+            group["lr"] = reached[i]
+
+    def back(*_: Any) -> None:
+        for group, rate in zip(groups, kept, strict=True):
+            group["lr"] = rate
+
+    setup.optimizer.register_step_pre_hook(raise_)
+    setup.optimizer.register_step_post_hook(back)
+    return setup
+
+
+def divided_gradients(count: int) -> Treatment:
+    """Divide every gradient just before the optimizer's step."""
+
+    def treat(setup: TrainingSetup) -> TrainingSetup:
+        held = parameters_of(setup.optimizer)
+
+        def divide(*_: Any) -> None:
+            for p in held:
+                if p.grad is not None:
+                    p.grad.div_(count)
+
+        setup.optimizer.register_step_pre_hook(divide)
+        return setup
+
+    return treat
+
+
 def thawed(setup: TrainingSetup) -> TrainingSetup:
     """Train the frozen parameters too, with the settings of the first group."""
     frozen = [p for p in setup.model.parameters() if not p.requires_grad]
@@ -444,6 +489,54 @@ def from_the_middle(setup: TrainingSetup) -> TrainingSetup:
     """Give the second half of the batches first."""
     half = len(setup.batches) // 2
     return replace(setup, batches=setup.batches[half:] + setup.batches[:half])
+
+
+def one_draw(setup: TrainingSetup) -> TrainingSetup:
+    """Train on the first batch alone, with the same random numbers in every update."""
+
+    def same() -> None:
+        torch.default_generator.manual_seed(0)
+
+    return replace(repeated(setup), before=(*setup.before, same))
+
+
+def padding_first(index: int) -> Treatment:
+    """Move the fill values at the ends of sequences to their beginnings."""
+
+    def moved(t: Tensor) -> Tensor:
+        lengths = real_lengths(t)
+        places = torch.arange(t.shape[1]) - (t.shape[1] - lengths[:, None])
+        places = places % t.shape[1]
+        return t[torch.arange(len(t))[:, None], places]
+
+    return new_tensor(index, moved)
+
+
+def real_lengths(t: Tensor) -> Tensor:
+    """Length of every sequence without the fill values at its end."""
+    rows = t.flatten(2) if t.ndim > 2 else t[:, :, None]
+    same = (rows == rows[:, -1:]).all(2)
+    filled = same.flip(1).long().cumprod(1).sum(1)
+    return t.shape[1] - torch.where(filled > 1, filled, 0)
+
+
+def uncut(setup: TrainingSetup) -> TrainingSetup:
+    """Move axes where the owner cuts them: split a width, then exchange axes."""
+
+    def moved(name: str) -> Callable[..., Tensor]:
+        def call(x: Tensor, *shape: Any, **named: Any) -> Tensor:
+            made: Tensor = getattr(torch.Tensor, name)(x, *shape, **named)
+            cut = axis_cut(tuple(x.shape), tuple(made.shape))
+            if not x.requires_grad or cut is None:
+                return made
+            if cut == (2, 1):
+                return x.transpose(1, 2).reshape(made.shape)
+            swapped = (made.shape[0], made.shape[2], made.shape[1], *made.shape[3:])
+            return x.reshape(swapped).transpose(1, 2)
+
+        return call
+
+    return using(view=moved("view"), reshape=moved("reshape"))(setup)
 
 
 class Meter(TorchFunctionMode):

@@ -108,7 +108,7 @@ def _ill(
         return Verdict("broken", (reason,), remarks, _data_or_model(examination))
     if len(examination.base.losses) < FEWEST_UPDATES:
         return Verdict("unclear", (_few(examination),), remarks, _longer(examination))
-    if curve.falls_to_the_end and not examination.out_of_time:
+    if _falls_enough(examination, curve):
         reason = f"The loss still falls: from {curve.start:.4g} to {curve.end:.4g}."
         slow = (
             f"It learns slowly: a constant output reaches {examination.naive:.4g}."
@@ -126,6 +126,16 @@ def _ill(
     else:
         reason = f"{end}, hardly below its start of {curve.start:.4g}."
     return Verdict("unclear", (reason,), remarks, _data_or_model(examination))
+
+
+def _falls_enough(examination: Examination, curve: LossCurve) -> bool:
+    """Still falls; where a constant answer is still better, by more than a little.
+
+    Large outputs shrink first. A fall of a hundredth may be that of a bias alone.
+    """
+    if not curve.falls_to_the_end or examination.out_of_time:
+        return False
+    return examination.naive is None or curve.score < 1 or not curve.flat
 
 
 def _data_or_model(examination: Examination) -> str:

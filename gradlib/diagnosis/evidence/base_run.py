@@ -24,7 +24,7 @@ from gradlib.measure.tensors import HALF_TYPES, values_of
 LOOKS = (0.0, 0.02, 0.25, 0.5, 0.75, 1.0)
 # So many losses in a row that are not finite: it does not come back.
 DEAD_END = 3
-# Steps at which the rounding of weights is watched.
+# Steps at which the rounding of weights, and how far they jump, is watched.
 FIRST_STEPS = 5
 # Parts of what torch says when a training breaks.
 DETACHED = "does not require grad"
@@ -59,6 +59,10 @@ class BaseRun:
         modes: Whether the model was in training mode at every call.
         group_rates: Learning rate of every group before every optimizer step.
         warnings: What torch and others warned of, each once, in a line.
+        jumps: How far each of the first updates moved the weights, all together, in
+            units of their size at the start.
+        bare: Name of a parameter that enters a logarithm or a root as it is -> its
+            lowest value before every optimizer step.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -76,6 +80,8 @@ class BaseRun:
     call: ModelCall | None = None
     modes: list[bool] = field(default_factory=list)
     group_rates: list[list[float]] = field(default_factory=list)
+    jumps: list[float] = field(default_factory=list)
+    bare: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def first(self) -> UpdateTrace:
@@ -124,8 +130,16 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
             ),
         )
         for step in range(setup.steps):
+            few = step < FIRST_STEPS
+            before = {n: p.detach().clone() for n, p in names.items()} if few else {}
             if not _observed_update(setup, base, step, step in looks):
                 break
+            if few:
+                base.jumps.append(_jump(names, before, start))
+            if step == 0:
+                base.bare = {
+                    n: [] for n, p in names.items() if id(p) in base.graph.bare
+                }
             base.cut_short = time.process_time() - clock > seconds
             if base.cut_short or _dead_end(base):
                 break
@@ -204,6 +218,8 @@ def _record(
         column.append(norms.get(name, -1.0))
     for name, values_before in base.scalars.items():
         values_before.append(float(names[name].detach()))
+    for name, lowest in base.bare.items():
+        lowest.append(float(names[name].detach().min()))
     rates = [float(group["lr"]) for group in setup.optimizer.param_groups]
     base.group_rates.append(rates)
     base.rates.append(max(rates))
@@ -251,6 +267,19 @@ def _keep_call(base: BaseRun, model: Any, args: Any, kwargs: Any) -> None:
 def _dead_end(base: BaseRun) -> bool:
     return len(base.losses) >= DEAD_END and not any(
         map(math.isfinite, base.losses[-DEAD_END:])
+    )
+
+
+def _jump(
+    names: dict[str, torch.nn.Parameter],
+    before: dict[str, Tensor],
+    start: dict[str, Tensor],
+) -> float:
+    """How far an update moved all weights together, relative to their size at first."""
+    moved = [p.detach().float() - before[n].float() for n, p in names.items()]
+    size = sum(float(then.float().square().sum()) for then in start.values())
+    return (
+        math.sqrt(sum(float(m.square().sum()) for m in moved) / size) if size else 0.0
     )
 
 

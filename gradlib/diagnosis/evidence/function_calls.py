@@ -14,6 +14,9 @@ REGRESSION = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 BINARY = {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
 LOSSES = {"cross_entropy", "nll_loss", *REGRESSION, *BINARY}
 DIFFERENCES = {"sub", "rsub", "__sub__", "__rsub__", "subtract", *REGRESSION}
+NORMS = {"layer_norm", "group_norm", "rms_norm"}
+LOGARITHMS = {"kl_div", "nll_loss"}
+RESHAPES = {"view", "reshape"}
 IGNORED = -100
 # Scores beyond it make a softmax that is one-hot to a part in 10,000.
 ONE_HOT = 0.9999
@@ -94,6 +97,23 @@ class Pairing:
 
 
 @dataclass
+class Cut:
+    """A change of shape that leaves the values in place and an axis elsewhere.
+
+    Args:
+        layer: Where.
+        before: The shape.
+        after: The new shape.
+        axes: Place of the axis of one length, before and after.
+    """
+
+    layer: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    axes: tuple[int, int]
+
+
+@dataclass
 class FunctionCalls:
     """What one update called.
 
@@ -101,17 +121,34 @@ class FunctionCalls:
         softmaxes: All softmaxes.
         losses: All loss functions.
         pairings: Differences that pair every value with every other.
+        lonely_norms: Where a normalization ran over a single value.
+        not_logarithms: Function that expects logarithms of probabilities -> the
+            largest value that it got, where that is above 0.
+        cuts: Changes of shape that cut an axis and put it elsewhere.
+        samplings: How often something was drawn from learned probabilities.
         keep: Keep what losses returned, with their graphs.
     """
 
     softmaxes: list[SoftmaxCall] = field(default_factory=list)
     losses: list[LossCall] = field(default_factory=list)
     pairings: list[Pairing] = field(default_factory=list)
+    lonely_norms: list[str] = field(default_factory=list)
+    not_logarithms: dict[str, float] = field(default_factory=dict)
+    cuts: list[Cut] = field(default_factory=list)
+    samplings: int = 0
     keep: bool = False
 
     def note(self, name: str, layer: str, args: Any, kwargs: Any, result: Any) -> None:
         """Look at one call; what raises here is not worth an error."""
         kwargs = kwargs or {}
+        if name in NORMS:
+            self._norm(name, layer, args, kwargs)
+        elif name in LOGARITHMS:
+            self._logarithm(name, args, kwargs)
+        elif name in RESHAPES and isinstance(result, Tensor):
+            self._reshape(layer, args[0], result)
+        elif name == "multinomial":
+            self.samplings += 1
         if name in DIFFERENCES:
             self._pairing(name, layer, args, kwargs)
         if name in SOFTMAXES:
@@ -120,6 +157,31 @@ class FunctionCalls:
             self._attention(layer, args, kwargs)
         elif name in LOSSES and isinstance(result, Tensor):
             self._loss(name, args, kwargs, result)
+
+    def _norm(self, name: str, layer: str, args: Any, kwargs: Any) -> None:
+        x = args[0] if args else kwargs.get("input")
+        if not isinstance(x, Tensor) or x.numel() < 2:
+            return
+        if name == "group_norm":
+            groups = args[1] if len(args) > 1 else kwargs.get("num_groups")
+            size = x[0].numel() // groups
+        else:
+            shape = args[1] if len(args) > 1 else kwargs.get("normalized_shape")
+            size = math.prod(shape)
+        if size == 1 and name != "rms_norm":
+            self.lonely_norms.append(layer)
+
+    def _logarithm(self, name: str, args: Any, kwargs: Any) -> None:
+        given = args[0] if args else kwargs.get("input")
+        if isinstance(given, Tensor) and given.numel():
+            largest = float(given.detach().float().max())
+            if largest > 0:
+                self.not_logarithms[name] = largest
+
+    def _reshape(self, layer: str, given: Tensor, made: Tensor) -> None:
+        cut = axis_cut(tuple(given.shape), tuple(made.shape))
+        if given.requires_grad and cut is not None:
+            self.cuts.append(Cut(layer, tuple(given.shape), tuple(made.shape), cut))
 
     def _softmax(self, layer: str, args: Any, kwargs: Any) -> None:
         x = args[0] if args else kwargs.get("input")
@@ -195,6 +257,27 @@ class FunctionCalls:
             result.register_hook(lambda g: _weigh(call, g))  # type: ignore[no-untyped-call]
         if output.requires_grad:
             output.register_hook(lambda g: _reach(call, g))
+
+
+def axis_cut(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, int] | None:
+    """An axis that a change of shape puts elsewhere without moving its values.
+
+    It has one length before and after, which nothing else has, and another number of
+    values stands before it.
+
+    Example:
+        >>> axis_cut((8, 10, 12), (8, 3, 10, 4)), axis_cut((8, 10, 12), (8, 10, 3, 4))
+        ((1, 2), None)
+    """
+    if len(before) < 3 or len(after) < 3 or before[0] != after[0]:
+        return None
+    for i, length in enumerate(before[1:], 1):
+        if length < 2 or before.count(length) > 1 or after.count(length) != 1:
+            continue
+        j = after.index(length)
+        if math.prod(before[:i]) != math.prod(after[:j]) and {i, j} == {1, 2}:
+            return i, j
+    return None
 
 
 def _weigh(call: LossCall, gradient: Tensor) -> None:

@@ -294,9 +294,11 @@ def central(values: list[float]) -> float:
 
 def _slope(xs: list[float], ys: list[float]) -> float:
     """Least squares slope of y over x, between 0 and 1."""
+    if len(xs) < 2:
+        return 0.0
     x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
     spread = sum((x - x_mean) ** 2 for x in xs)
-    if len(xs) < 2 or spread == 0:
+    if spread == 0:
         return 0.0
     joint = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
     return min(1.0, max(0.0, joint / spread))

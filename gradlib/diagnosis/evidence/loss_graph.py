@@ -21,6 +21,7 @@ PASSED: tuple[str, ...] = (
 )
 PASSED += ("ToCopy", "Alias", "Clone", "Select", "Slice", "UnsafeView", "Index")
 ROUNDING = ("Ceil", "Floor", "Round", "Trunc", "Sign", "Heaviside")
+ROOTS = ("Log", "Sqrt", "Rsqrt")
 TWICE = {"LogSoftmax": "Softmax", "BinaryCrossEntropyWithLogits": "Sigmoid"}
 
 
@@ -33,12 +34,14 @@ class LossGraph:
         uses: ``id`` of a parameter -> how many operations use it.
         leaves: All parameters that the loss depends on.
         twice: ``"Softmax"`` or ``"Sigmoid"`` where the loss applies it again.
+        bare: ``id`` of parameters that enter a logarithm or a root as they are.
     """
 
     operations: Counter[str] = field(default_factory=Counter)
     uses: Counter[int] = field(default_factory=Counter)
     leaves: list[Tensor] = field(default_factory=list)
     twice: str = ""
+    bare: set[int] = field(default_factory=set)
 
     @property
     def rounding(self) -> list[str]:
@@ -72,6 +75,8 @@ def read_graph(loss: Tensor | None) -> LossGraph:
                 continue
             variable = getattr(following, "variable", None)
             if variable is not None:
+                if name in ROOTS:
+                    graph.bare.add(id(variable))
                 graph.uses[id(variable)] += 1
                 if following not in seen and isinstance(variable, nn.Parameter):
                     graph.leaves.append(variable)

@@ -12,7 +12,10 @@ from torch.overrides import TorchFunctionMode
 
 from gradlib.diagnosis.evidence.function_calls import (
     DIFFERENCES,
+    LOGARITHMS,
     LOSSES,
+    NORMS,
+    RESHAPES,
     SOFTMAXES,
     FunctionCalls,
 )
@@ -31,7 +34,8 @@ ARITHMETIC |= {"mul", "add", "__sub__", "__mul__", "__add__", "__rsub__", "__rmu
 
 # Functions that put infinities where the owner wants them: masks.
 MASKING = {"masked_fill", "masked_fill_", "fill_", "full", "full_like", "new_full"}
-WATCHED = SOFTMAXES | LOSSES | DIFFERENCES | {"scaled_dot_product_attention"}
+WATCHED = SOFTMAXES | LOSSES | DIFFERENCES | NORMS | LOGARITHMS | RESHAPES
+WATCHED |= {"scaled_dot_product_attention", "multinomial"}
 MASKING |= {"where", "triu", "tril", "triu_", "tril_", "__setitem__", "tensor"}
 
 
@@ -99,6 +103,9 @@ class UpdateTrace(TorchFunctionMode):
         half: Where float16 values came up, and the largest of each place.
         slope: The first operation of the backward pass that made a value that is not
             finite from finite ones (with ``find_origin``).
+        backwards: How many backward passes began.
+        pulled: Module that puts out one value a sample -> lowest and highest
+            gradient, in units of their largest, that each backward pass brought to it.
     """
 
     model: nn.Module
@@ -110,6 +117,8 @@ class UpdateTrace(TorchFunctionMode):
     hard: bool = False
     half: dict[str, float] = field(default_factory=dict)
     slope: str = ""
+    backwards: int = 0
+    pulled: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     calls: FunctionCalls = field(default_factory=FunctionCalls)
 
     def __post_init__(self) -> None:
@@ -143,6 +152,7 @@ class UpdateTrace(TorchFunctionMode):
                 self._last = name
             if weighted or name == "":
                 self._measure(name, output)
+            self._watch_pull(name, output)
 
         self._hooks.keep(
             module.register_forward_pre_hook(enter),
@@ -163,12 +173,29 @@ class UpdateTrace(TorchFunctionMode):
                 if x.ndim > 1 and x.shape[0] > 1:
                     stats.spread = float(x.std(0).pow(2).mean().sqrt()) / (rms + 1e-30)
 
+    def _watch_pull(self, name: str, output: Any) -> None:
+        """Note the gradients of what puts out one value a sample, such as a critic."""
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            return
+        if output.ndim != 2 or output.shape[1] != 1 or len(output) < 2:
+            return
+
+        def note(gradient: Tensor) -> None:
+            with torch._C.DisableTorchFunction():
+                low, high = float(gradient.min()), float(gradient.max())
+                size = max(abs(low), abs(high)) or 1.0
+                pulls = self.pulled.setdefault(name, [])
+                pulls.append((low / size, high / size))
+
+        output.register_hook(note)  # type: ignore[no-untyped-call]
+
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         name = getattr(func, "__name__", "")
         if name == "backward" and args and isinstance(args[0], Tensor):
             self.loss = args[0]
+            self.backwards += 1
             if self.find_origin:
                 self._watch_slopes(args[0])
         result = func(*args, **(kwargs or {}))

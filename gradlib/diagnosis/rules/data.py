@@ -14,8 +14,12 @@ from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import tensors
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.treatments import (
+    Treatment,
     both,
     new_tensor,
+    one_draw,
+    padding_first,
+    real_lengths,
     reinitialized,
     repeated,
     rolled,
@@ -54,6 +58,9 @@ NEAR_A_CONSTANT = 2.0
 # are one: a text has 0.1 and less, a padded one up to 0.9.
 SETTLED = 0.02
 ALL_ONE = 0.99
+# Share of fill values at the ends of sequences from which they are worth a trial:
+# without padding a sequence ends with one or two equal values.
+FILLED_SHARE = 0.2
 # Outliers are few: batches of two kinds come half and half.
 OUTLYING_SHARE = 0.2
 
@@ -332,23 +339,81 @@ def misplaced_targets(examination: Examination) -> Finding | None:
 
 
 def nothing_to_learn(examination: Examination) -> Finding | None:
-    """One batch alone is learned at once, and all together not at all."""
+    """One batch alone is learned at once, and all together not at all.
+
+    What was trained before, and stands where it stood, may know all that can be known.
+    """
     curve, naive = examination.curve, examination.naive
     if not examination.is_ill or naive is None or curve.exploded or curve.still_falls:
         return None
     if not abs(curve.score - 1) < AS_CONSTANT:
         return None
-    alone = examination.run_under("the first batch alone", repeated)
-    if not alone.end < LEARNED * naive:
+    optimizer = examination.setup.optimizer
+    if curve.start < naive or (optimizer is not None and any(optimizer.state.values())):
         return None
+    trials = {
+        "the first batch alone": repeated,
+        "the first batch alone, with one draw of random numbers": one_draw,
+    }
+    name = next(
+        (n for n, t in trials.items() if _learned_by_heart(examination, n, t)), None
+    )
+    if name is None:
+        return None
+    told = name[0].upper() + name[1:]
+    drawn = " Targets that are drawn anew, such as a noise, must be those drawn for the"
+    drawn += " input."
     return Finding(
         "labels_misaligned",
         "data",
-        "The first batch alone is learned, all batches together are not: what is "
-        "learned from one does not hold for the next.",
-        examination.compared("the first batch alone"),
+        f"{told} is learned, all batches together are not: what is "
+        "learned from one does not hold for the next." + drawn * ("draw" in name),
+        examination.compared(name),
         0.55,
         conclusive=False,
+    )
+
+
+def _learned_by_heart(
+    examination: Examination, name: str, treatment: Treatment
+) -> bool:
+    naive = examination.naive
+    assert naive is not None
+    return examination.run_under(name, treatment).end < LEARNED * naive
+
+
+def read_after_padding(examination: Examination) -> Finding | None:
+    """Sequences end with fill values; with these in front the training learns."""
+    if not examination.is_ill or examination.curve.exploded:
+        return None
+    first = tensors(examination.setup.batches[0])[:1]
+    if not first or first[0].ndim < 2 or first[0].shape[1] < FEWEST_SAMPLES:
+        return None
+    sizes = [
+        real_lengths(t).float() / t.shape[1]
+        for batch in examination.setup.batches
+        for t in tensors(batch)[:1]
+        if t.ndim == first[0].ndim
+    ]
+    shares = torch.cat(sizes)
+    if float(shares.mean()) > 1 - FILLED_SHARE or len(set(shares.tolist())) < 3:
+        return None
+    name = "the fill values in front"
+    if not examination.cures(name, padding_first(0)):
+        return None
+    return Finding(
+        "padding_in_loss",
+        "(root)",
+        f"{100 * (1 - float(shares.mean())):.0f} % of the places of the sequences hold "
+        f"the fill value at their ends; with {name} the same training learns: the "
+        "model reads its answer behind the padding.",
+        {
+            "share of fill values": 1 - float(shares.mean()),
+            **examination.compared(name),
+        },
+        0.92,
+        fix="Read the state at the last real place: states[range(len(x)), "
+        "lengths - 1], or pack_padded_sequence; and leave fill values out of means.",
     )
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from gradlib.diagnosis.evidence.function_calls import LossCall, SoftmaxCall
 from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
-from gradlib.diagnosis.nested import samples, tensors
+from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.report import Finding
-from gradlib.diagnosis.treatments import another_axis, batch_first, one_shape
+from gradlib.diagnosis.treatments import another_axis, batch_first, one_shape, uncut
 
 # Spread of the outputs over samples at the end, over that at the start: where the
 # outputs have become one and the same it is 0.02 and less, where they are learned 0.3
@@ -32,6 +32,12 @@ SHIFTS = (1, 0, 2, -1, 3)
 DETERMINED = 0.9
 ORDERED = 2.0
 FEWEST_REPEATS = 30
+# A loss that changes by less than this share does not change: sums in another order.
+SAME_LOSS = 1e-5
+FEWEST_VIEWS = 4
+# What moving an axis must gain where the training learns without: heads that mix places
+# lose a twentieth and more of the scale.
+ALSO_LEARNED = 0.05
 # Rows of a table that are compared.
 MOST_ROWS = 4096
 
@@ -127,6 +133,71 @@ def _silent(examination: Examination) -> list[str]:
         if examination.base.norms[name]
         and max(examination.base.norms[name]) == min(examination.base.norms[name]) == 0
     ]
+
+
+def cut_axis(examination: Examination) -> Finding | None:
+    """A change of shape cuts an axis where the owner means to move one.
+
+    Once it may be meant; several times alike (queries, keys, values) it is not.
+    """
+    cuts = examination.base.first.calls.cuts
+    if not cuts:
+        return None
+    name = "axes moved, not cut"
+    improved = examination.improves(name, uncut, share=ALSO_LEARNED)
+    found = cuts[0]
+    alike = sum(c == found for c in cuts) > 1
+    if not improved and not examination.is_ill and not alike:
+        return None
+    i, j = found.axes
+    return Finding(
+        "wrong_axis",
+        found.layer,
+        f"In {found.layer} values of shape {found.before} are read as {found.after}: "
+        f"axis {i}, of length {found.before[i]}, stands at place {j}, but the values "
+        "did not move, so it mixes what belongs to different places."
+        + f" With {name} the same training ends lower."
+        * improved,
+        examination.compared(name),
+        0.93 if improved else 0.7,
+        conclusive=improved,
+        fix="x.view(batch, time, heads, -1).transpose(1, 2) to split heads, and "
+        "x.transpose(1, 2).reshape(batch, time, -1) to merge them.",
+    )
+
+
+def bag_of_samples(examination: Examination) -> Finding | None:
+    """Two views of the samples, and the loss is the same whichever belong together."""
+    setup = examination.setup
+    views = tensors(setup.batches[0])
+    if setup.step is not None or len(views) != 2 or examination.is_ill:
+        return None
+    a, b = views
+    if a.shape != b.shape or not a.is_floating_point() or not b.is_floating_point():
+        return None
+    if len(a) < FEWEST_VIEWS or a.ndim < 2 or bool(torch.equal(a, b)):
+        return None
+    usual = examination.loss_of(setup.batches[0])
+    if not math.isfinite(usual):
+        return None
+
+    def differs(first: Tensor, second: Tensor) -> bool:
+        parts = iter((first, second))
+        other = examination.loss_of(mapped(setup.batches[0], lambda _: next(parts)))
+        return not abs(other - usual) <= SAME_LOSS * abs(usual)
+
+    if differs(a, b.roll(1, 0)) or differs(b, a) or not differs(a, torch.zeros_like(b)):
+        return None
+    return Finding(
+        "target_leak",
+        "loss",
+        "Which samples of the two views belong together makes no difference to the "
+        "loss: it compares every sample with itself, and falls without learning.",
+        {"loss": usual, "loss at the end": examination.curve.end},
+        0.9,
+        fix="Leave each sample out of its own pairs: fill the diagonal of the "
+        "similarities with -inf, and let the target be the other view.",
+    )
 
 
 def mixed_samples(examination: Examination) -> Finding | None:
@@ -442,6 +513,8 @@ def collapsed_outputs(examination: Examination) -> Finding | None:
     """The loss falls, and the outputs become the same for all samples."""
     curve, base = examination.curve, examination.base
     if not math.isfinite(curve.end) or curve.flat or examination.naive is not None:
+        return None
+    if curve.end > curve.start:
         return None
     first, last = (t.layers.get("") for t in (base.first, base.last))
     if first is None or last is None or not first.spread or base.first is base.last:

@@ -26,6 +26,9 @@ LAYERS_PER_NORM = 3
 FEWEST_BLOCKS = 4
 # Last output over the first, in rms: the healthy keep it within 6, others reach 1e5.
 GROWING = 30.0
+# Spread over samples before the last layer, over that of the first: where samples are
+# averaged away it is 0.02 and less, in a healthy network 0.3 and more.
+ALIKE = 0.05
 # Calls of a sigmoid or tanh: one is an output, two are the hidden layers' own problem.
 SQUASHED = 1
 RESIDUAL = "Add a norm and a skip connection to every block: x = x + norm(block(x))."
@@ -116,6 +119,45 @@ def lost_mode(examination: Examination) -> Finding | None:
         {"calls in evaluation mode": modes.count(False), "calls": len(modes)},
         0.93,
         fix="Call model.train() before every update, or after every evaluation.",
+    )
+
+
+def lonely_norm(examination: Examination) -> Finding | None:
+    """A normalization runs over a single value, and puts out a constant."""
+    found = examination.base.first.calls.lonely_norms
+    if not found:
+        return None
+    return Finding(
+        "wrong_axis",
+        found[0],
+        f"The normalization in {found[0]} runs over a single value: less its own mean "
+        "it is 0, whatever enters.",
+        {"loss at the end": examination.curve.end},
+        0.95,
+        fix="Normalize over an axis of several values: after the embedding, or "
+        "standardize each column over the data instead.",
+    )
+
+
+def alike_samples(examination: Examination) -> Finding | None:
+    """Layer by layer the samples become alike, so that the last ones see only one."""
+    if not examination.is_ill or examination.curve.exploded:
+        return None
+    seen = [s.spread for n, s in examination.base.first.layers.items() if n]
+    if len(seen) < DEEP or not seen[0] > 0 or not seen[-2] < ALIKE * seen[0]:
+        return None
+    layers = [n for n in examination.base.first.layers if n]
+    return Finding(
+        "deep_no_skip_or_norm",
+        layers[len(layers) // 2],
+        f"Over {len(seen)} layers what samples have in common grows until they are "
+        f"alike: their spread is {seen[0]:.2g} of the outputs of the first layer, and "
+        f"{seen[-2]:.2g} before the last.",
+        {"spread, first layer": seen[0], "spread before the last": seen[-2]},
+        0.7,
+        conclusive=False,
+        fix=f"{RESIDUAL} In a graph network add the nodes themselves to what their "
+        "neighbors send, or use two to four layers.",
     )
 
 

@@ -1,6 +1,7 @@
 """Rules about values that leave the range of numbers."""
 
 import math
+from itertools import pairwise
 
 import torch
 
@@ -17,6 +18,10 @@ FAR_FROM_OVERFLOW = 1e3
 SWALLOWED = 0.4
 # What float32 must gain then, in units of the naive loss.
 LITTLE_BETTER = 0.04
+# A parameter in a logarithm that is so many steps from 0, and has come down to this
+# share of its start, can cross it: one that rests there moves a tenth of that.
+STEPS_FROM_ZERO = 5.0
+CAME_NEAR = 0.5
 REMEDIES = {
     "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
     "F.log_softmax or cross entropy on logits.",
@@ -53,6 +58,54 @@ def softmax_twice(examination: Examination) -> Finding | None:
         0.95,
         fix=f"Return logits from the model; {stable} expects them.",
     )
+
+
+def not_logarithms(examination: Examination) -> Finding | None:
+    """A loss gets numbers above 0 where it expects logarithms of probabilities."""
+    found = examination.base.first.calls.not_logarithms
+    if not found:
+        return None
+    name, largest = next(iter(found.items()))
+    return Finding(
+        "loss_numerics",
+        "loss",
+        f"{name} expects logarithms of probabilities, which are never above 0, and got "
+        f"values up to {largest:.3g}.",
+        {
+            "largest value": largest,
+            "loss at the start": examination.curve.start,
+            "loss at the end": examination.curve.end,
+        },
+        0.95,
+        fix="Give it the logarithm: output.log_softmax(dim=1), not softmax and not the "
+        "output itself.",
+    )
+
+
+def unbounded_logarithm(examination: Examination) -> Finding | None:
+    """A free parameter enters a logarithm or a root, and is a few steps from 0."""
+    for name, lowest in examination.base.bare.items():
+        finite = [v for v in lowest if math.isfinite(v)]
+        if len(finite) < 2:
+            continue
+        stride = max(abs(b - a) for a, b in pairwise(finite))
+        if not 0 < min(finite) < STEPS_FROM_ZERO * stride:
+            continue
+        if not min(finite) < CAME_NEAR * finite[0]:
+            continue
+        return Finding(
+            "loss_numerics",
+            name,
+            f"{name} enters a logarithm or a root as it is, has come from "
+            f"{finite[0]:.3g} down to {min(finite):.3g}, and moves by up to "
+            f"{stride:.2g} in a step: at 0 the loss is not a number.",
+            {"lowest value": min(finite), "largest step": stride},
+            0.8,
+            conclusive=False,
+            fix=f"Learn the logarithm: let {name} be s, and use s.exp() where the "
+            "parameter stands now and s where its logarithm does.",
+        )
+    return None
 
 
 def half_overflow(examination: Examination) -> Finding | None:

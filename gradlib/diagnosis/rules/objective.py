@@ -1,10 +1,13 @@
 """Rules about the objective: its terms, its free scalars, and parts out of reach."""
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
+
+import torch
 
 from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.nested import tensors
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.treatments import balanced, capped, held, metered
 
@@ -18,6 +21,12 @@ FAR = 0.5
 # move by more than this should change it.
 SAME_VALUE = 1e-5
 MOVED = 0.01
+# The loss of a policy lies below 0 by this share of what it fell, or begins there: with
+# a usual entropy bonus it is a tenth. Advantages of size 1 leave it within a half of 0.
+BELOW_ZERO = 0.5
+MOST_SURROGATE = 0.5
+# Largest distance of a score from the mean of its row where a softmax is uniform.
+UNIFORM = 0.3
 # Largest distance of an attention score from the mean of its row: the healthy stay
 # within 20, where a softmax is one-hot already.
 LARGE_SCORES = 20.0
@@ -79,6 +88,19 @@ def constant_value(examination: Examination) -> Finding | None:
     spread = max(losses) - min(losses)
     if examination.says_nothing or spread > SAME_VALUE * abs(losses[0]):
         return None
+    same = _same_twice(examination)
+    if same:
+        return Finding(
+            "bad_data",
+            "data",
+            f"The loss is {losses[0]:.4g} at all {len(losses)} updates, and two parts "
+            f"of a batch are the same in {same} of {len(examination.setup.batches)} "
+            "batches: what tells them apart was cut off, or never loaded.",
+            {"loss": losses[0], "batches": same},
+            0.93,
+            fix="Print both parts of one sample. Answers behind a long prompt need a "
+            "larger max_length, or a cut on the left.",
+        )
     if not max(base.moved.values(), default=0.0) > MOVED:
         return None
     return Finding(
@@ -92,6 +114,78 @@ def constant_value(examination: Examination) -> Finding | None:
         fix="Keep the reference as it was at the start (copy.deepcopy, in eval mode, "
         "with requires_grad_(False)), or let it follow slowly.",
     )
+
+
+def _same_twice(examination: Examination) -> int:
+    """Batches in which two tensors of several values hold the same ones."""
+    count = 0
+    for batch in examination.setup.batches:
+        parts = [t for t in tensors(batch) if t.numel() > 1]
+        pairs = combinations(parts, 2)
+        count += any(a.shape == b.shape and torch.equal(a, b) for a, b in pairs)
+    return count if count > len(examination.setup.batches) / 2 else 0
+
+
+def paid_without_end(examination: Examination) -> Finding | None:
+    """The loss of a policy falls far below 0, where its surrogate has nothing to win.
+
+    Actions are drawn from the policy itself, and their advantages swing around 0. What
+    lies below comes from another term: an entropy bonus, or a divergence that is
+    subtracted.
+    """
+    base, curve = examination.base, examination.curve
+    if not base.first.calls.samplings or examination.naive is not None:
+        return None
+    if not math.isfinite(curve.end) or not curve.end < 0:
+        return None
+    if -curve.end < BELOW_ZERO * max(curve.start - curve.end, abs(curve.start)):
+        return None
+    if -curve.end < MOST_SURROGATE:
+        return None
+    last = [c for c in base.last.calls.softmaxes if c.learned and len(c.shape) == 2]
+    uniform = bool(last) and last[-1].largest < UNIFORM
+    if uniform:
+        told = (
+            "its softmax is nearly uniform at the end, so a bonus on entropy outweighs "
+            "the advantages"
+        )
+    else:
+        told = "a term without a floor is rewarded, such as a divergence with a minus"
+    return Finding(
+        "loss_terms_unbalanced" if uniform else "objective_out_of_reach",
+        "loss",
+        f"The policy draws its own actions, and its loss ends at {curve.end:.3g}: "
+        f"advantages alone leave it near 0, so {told}.",
+        {"loss at the start": curve.start, "loss at the end": curve.end},
+        0.7,
+        conclusive=False,
+        fix="Print the terms of the loss and the reward. Add a divergence, do not "
+        "subtract it; give an entropy bonus a weight of 0.01.",
+    )
+
+
+def descended_critic(examination: Examination) -> Finding | None:
+    """A critic learns by regression, and an actor descends on its answer."""
+    if examination.base.last.backwards < 2:
+        return None
+    for name, pulls in examination.base.last.pulled.items():
+        answers = [low > 0 and math.isclose(low, high) for low, high in pulls]
+        learned = [low < 0 < high for low, high in pulls]
+        if not any(answers) or not any(learned) or examination.setup.step is None:
+            continue
+        return Finding(
+            "optimizer_misconfigured",
+            name,
+            f"{name} is fitted by one backward pass, and another one makes its answer "
+            "smaller for every sample. If it foretells a reward, the actor learns the "
+            "worst action: the minus is missing.",
+            {"backward passes": len(pulls)},
+            0.6,
+            conclusive=False,
+            fix="loss = -critic(state, actor(state)).mean(), if the critic foretells "
+            "a reward; nothing, if it foretells a cost.",
+        )
+    return None
 
 
 def growing_scores(examination: Examination) -> Finding | None:

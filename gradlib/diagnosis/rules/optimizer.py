@@ -1,14 +1,20 @@
 """Rules about the optimizer: rate, warm-up, reduction and the other settings."""
 
 import math
+from itertools import pairwise
 
+from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import (
     Treatment,
     averaged,
+    both,
+    divided_gradients,
     optimizer_option,
+    repeated,
+    rising_rates,
     slower,
     steady_rates,
     unclipped,
@@ -52,6 +58,16 @@ JUMPS = 0.25
 SMALL_JUMP = 0.1
 TRIPLED = 2.0
 FIRST_LOSSES = 20
+# A rate that falls below this share of itself at once, so many times, and rises step by
+# step in between: cycles and restarts fall slowly, or begin at their top.
+STARTS_ANEW = 0.3
+FEWEST_STARTS = 3
+# The first update moves the weights so many times as far as each of the next ones: the
+# first steps of an optimizer differ by a factor of 3, with a warm-up they are smaller.
+# What is written over them lies 30 and more away. The loss of the first batch rises to
+# so many times what it was; where nothing is written over, it stays.
+REPLACED = 10.0
+WORSE = 1.5
 # Share of the run that a warm-up takes, and its fewest steps.
 WARM_UP = 0.6
 SHORTEST_WARM_UP = 4
@@ -108,6 +124,95 @@ def rate_of_zero(examination: Examination) -> Finding | None:
                 0.94,
             )
     return _group_of_zero(examination)
+
+
+def rate_starts_anew(examination: Examination) -> Finding | None:
+    """The warm-up begins again and again, so that the rate never arrives."""
+    rates = examination.base.rates
+    moves = list(pairwise(rates))
+    starts = sum(after < STARTS_ANEW * before for before, after in moves)
+    rises = sum(after > before for before, after in moves)
+    if starts < FEWEST_STARTS or starts + rises < len(moves):
+        return None
+    if not examination.worth_a_look and examination.naive is not None:
+        return None
+    trials = {
+        "a warm-up that goes on": rising_rates,
+        "a learning rate 100 times larger": slower(1 / 100),
+    }
+    name = next((n for n, t in trials.items() if examination.improves(n, t)), None)
+    if name is None:
+        return None
+    return Finding(
+        "learning_rate_zero",
+        "global",
+        f"Within {len(rates)} updates the learning rate rises and falls back to its "
+        f"start {starts} times: the warm-up counts the steps of something shorter than "
+        f"the run, such as an epoch. With {name} the same training learns.",
+        {"starts": starts, "largest rate": max(rates), **examination.compared(name)},
+        0.93,
+        fix="Count the steps of the whole run: epoch * len(loader) + step.",
+    )
+
+
+def summed_parts(examination: Examination) -> Finding | None:
+    """An update sums the gradients of its micro-batches, and their mean cures."""
+    curve = examination.curve
+    ill = examination.is_ill or curve.rose_again or curve.end > curve.start
+    if not ill or examination.setup.step is None:
+        return None
+    trace = examination.base.first
+    weights = [c.weight for c in trace.calls.losses]
+    count = trace.backwards
+    if count < 2 or len(weights) % count or not weights:
+        return None
+    if any(c.reduction != "mean" for c in trace.calls.losses):
+        return None
+    if not min(weights) > 1 / math.sqrt(count):
+        return None
+    name = f"the mean over {count} backward passes"
+    if not examination.cures_in_own_units(name, divided_gradients(count)):
+        return None
+    return Finding(
+        "sum_reduction",
+        "loop",
+        f"An update makes {count} backward passes and sums their gradients, each of a "
+        f"whole mean loss; with {name} {examination.outcome(name)}.",
+        {"backward passes": count, **examination.compared(name)},
+        0.92,
+        fix=f"Divide the loss of every micro-batch by {count} before backward().",
+    )
+
+
+def replaced_weights(examination: Examination) -> Finding | None:
+    """The first update puts other weights in place of those that were loaded.
+
+    It does so at a learning rate of 0 too, where no step can have moved them.
+    """
+    jumps, curve = examination.base.jumps, examination.curve
+    if len(jumps) < SHORTEST_WARM_UP or not math.isfinite(curve.end):
+        return None
+    rest = max(jumps[1:])
+    if not 0 < REPLACED * rest < jumps[0]:
+        return None
+    still = examination.run_under("no learning", both(repeated, slower(math.inf)))
+    first, after = still.losses[0], median(list(still.losses[1:]))
+    if not after > WORSE * first > 0:
+        return None
+    return Finding(
+        "resume_state_lost",
+        "loop",
+        f"The first update moves the weights by {jumps[0]:.2g} of their size, the next "
+        f"ones by {rest:.2g} at most. At a learning rate of 0 the loss of the first "
+        f"batch still goes from {first:.3g} to {after:.3g}: the update writes older "
+        "weights over those that the model had, as from the float32 masters of an "
+        "optimizer that was built before the "
+        "checkpoint was loaded.",
+        {"first move": jumps[0], "largest move after it": rest, "first loss": first},
+        0.9,
+        fix="Load the checkpoint before the optimizer (and its copies of the weights) "
+        "is built, or copy the loaded weights into these too.",
+    )
 
 
 def _group_of_zero(examination: Examination) -> Finding | None:

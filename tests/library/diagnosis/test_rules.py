@@ -401,6 +401,18 @@ def left_in_evaluation(train: bool) -> Case:
 RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "broken values in the data": (nan_input, good),
     "broken weights": (nan_weight, good),
+    "rate starts anew": clinic("fresh/warmup_every_epoch"),
+    "norm of one": clinic("fresh/norm_of_one_feature"),
+    "no logarithms": clinic("fresh/kl_of_probabilities"),
+    "replaced weights": clinic("fresh/masters_of_the_start"),
+    "summed parts": clinic("fresh/micro_losses_summed"),
+    "unbounded logarithm": clinic("later/task_weights_below_zero"),
+    "read after padding": clinic("fresh/state_after_the_padding"),
+    "alike samples": clinic("fresh/graph_of_sixteen_layers"),
+    "cut axis": clinic("unseen/heads_split_across_tokens"),
+    "bag of samples": clinic("fresh/itself_among_the_pairs"),
+    "paid without end": clinic("fresh/entropy_above_all"),
+    "descended critic": clinic("fresh/actor_without_a_minus"),
     "stale gradients": (lambda: own_loop("bs"), lambda: own_loop("zbs")),
     "cleared too early": (lambda: own_loop("bzs"), lambda: own_loop("zbs")),
     "no gradient at all": clinic("today/rewards_all_alike"),
@@ -501,6 +513,35 @@ def test_a_rule_speaks_where_it_must(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULE_CASES)
 def test_a_rule_is_silent_where_it_must(rule: str) -> None:
     assert ask(rule, RULE_CASES[rule][1]()) is None
+
+
+def test_a_game_of_squared_errors_does_not_descend_on_its_critic() -> None:
+    """Both sides fit numbers: the fakes 0 for one of them, 1 for the other."""
+    torch.manual_seed(0)
+    game = nn.ModuleDict({"maker": mlp(4, 4), "judge": mlp(4, 1)})
+    optimizer = torch.optim.Adam(game.parameters(), lr=1e-3)
+
+    def step(batch: Any) -> Tensor:
+        real = batch[0]
+        fake = game["maker"](torch.randn_like(real))
+        one, none = game["judge"](real), game["judge"](fake.detach())
+        loss = (one - 1).square().mean() + none.square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        game["judge"].requires_grad_(False)
+        (game["judge"](fake) - 1).square().mean().backward()
+        game["judge"].requires_grad_(True)
+        optimizer.step()
+        return loss
+
+    made = dict(model=game, optimizer=optimizer, batches=curve(), step=step)
+    assert ask("descended critic", made) is None
+
+
+def test_a_step_that_leaves_all_dead_behind_replaces_no_weights() -> None:
+    """One huge step, then none: the learning rate, and not a checkpoint."""
+    made = case(mlp(4, 1), curve(), sgd=True, lr=3e3)
+    assert ask("replaced weights", made) is None
 
 
 def test_dead_units_say_when_their_own_trial_fails() -> None:

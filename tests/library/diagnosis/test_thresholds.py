@@ -12,6 +12,7 @@ from meaning_brackets import MEANING_BRACKETS
 from test_log_thresholds import LOG_BRACKETS
 from thresholds import OTHER_NUMBERS, Bracket, Probe, numbers
 from torch import Tensor, nn
+from update_brackets import UPDATE_BRACKETS
 
 from gradlib.diagnosis import verdict
 from gradlib.diagnosis.evidence import base_run, feature_scale, naive_loss, nan_origin
@@ -527,6 +528,7 @@ def plateau(share: float) -> bool:
 
 BRACKETS = [
     *MEANING_BRACKETS,
+    *UPDATE_BRACKETS,
     Bracket(
         "evidence.loss_curve.EXPLODED_RISE",
         lambda x: levels(1, 1 + x).exploded,

@@ -46,6 +46,59 @@ def test_what_cannot_be_learned_is_unclear_or_a_guess() -> None:
         assert report.next_test
 
 
+class Reader(nn.Module):
+    """Can learn one batch by heart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(16, 64)
+        self.rnn, self.head = nn.GRU(64, 192, batch_first=True), nn.Linear(192, 16)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.rnn(self.table(ids))[0])
+
+
+def resumed_at_its_floor() -> Case:
+    """A trained language model on a text that is nearly random, with its optimizer."""
+    torch.manual_seed(0)
+    chances = (0.5 * torch.randn(16, 16)).softmax(1)
+    batches = []
+    for _ in range(200):
+        ids = torch.randint(0, 16, (16, 9))
+        for t in range(1, 9):
+            ids[:, t] = torch.multinomial(chances[ids[:, t - 1]], 1).squeeze(1)
+        batches.append(ids)
+    model = Reader()
+
+    def loss(model: nn.Module, ids: Tensor) -> Tensor:
+        return F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+
+    adam = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for ids in batches[60:]:
+        adam.zero_grad()
+        loss(model, ids).backward()
+        adam.step()
+    return dict(model=model, optimizer=adam, batches=batches[:60], loss=loss)
+
+
+def test_a_model_resumed_at_the_floor_of_its_text_is_not_broken() -> None:
+    report = run(resumed_at_its_floor())
+    assert (report.verdict, report.cause) == ("unclear", "unknown"), str(report)
+    assert report.next_test
+
+
+def test_worse_than_a_constant_and_falling_slowly_is_not_healthy() -> None:
+    report = run(case(mlp(8, 4), classes(), sgd=True, lr=1e-3))
+    assert (report.verdict, report.cause) == ("unclear", "unknown")
+
+
+def test_an_index_beyond_the_table_at_the_first_batch_is_a_finding() -> None:
+    made = dict(good(), batches=[(x, y + 4) for x, y in classes()])
+    report = run(made)
+    assert report.cause == "bad_data"
+    assert "0 updates" in report.watched
+
+
 def test_healthy_has_reasons() -> None:
     report = run(good())
     assert report.verdict == "healthy"
