@@ -3,6 +3,7 @@
 A treatment takes a :class:`TrainingSetup`, changes what it must (weights, hooks,
 groups of the optimizer) and returns the setup to run. Nothing needs undoing here, not
 even a hook: the caller saved the state of everything and restores it after the run.
+The file is long because rules of all subjects share them; each stands alone.
 """
 
 import math
