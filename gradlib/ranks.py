@@ -208,7 +208,8 @@ class Ranks:
         return [found[rank] for rank in range(self.world)]
 
     def _fail(self, what: str, failed: dict[int, str], silent: list[int]) -> NoReturn:
-        first, *others = failed
+        # a process that ended is no victim: the others lost their connection to it
+        first, *others = sorted(failed, key=lambda k: self._processes[k].poll() is None)
         told = failed[first]
         for rank in others:
             last = failed[rank].splitlines()[-1]

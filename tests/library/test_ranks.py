@@ -219,6 +219,28 @@ def test_a_rank_that_fails_alone_ends_the_one_that_waits(
         assert gone(ranks.pids)
 
 
+def loses_the_other() -> None:
+    """Rank 0 notices first, as a busy machine may have it, that rank 1 is lost."""
+    import os
+    import time
+
+    if rank == 0:
+        raise ConnectionError("closed by peer")
+    time.sleep(0.5)
+    os._exit(3)
+
+
+def test_a_process_that_ended_is_told_before_what_the_others_met() -> None:
+    with Ranks(2) as ranks:
+        ranks.run(twice, 0)
+        with pytest.raises(RankError) as caught:
+            ranks.run(loses_the_other)
+        assert caught.value.rank == 1
+        message = str(caught.value)
+        assert "rank 1 failed in loses_the_other" in message
+        assert "rank 0 failed too: ConnectionError: closed by peer" in message
+
+
 def test_a_start_that_takes_too_long_names_the_ranks() -> None:
     with Ranks(2, start_timeout=0.05) as ranks:
         with pytest.raises(
