@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -37,31 +38,43 @@ LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
 
 def slower(factor: float) -> Treatment:
     """Divide every learning rate by ``factor`` (``math.inf``: no learning at all)."""
-    return lambda setup: _with_rates(setup, lambda _step: 1 / factor)
+    return lambda setup: _with_rates(
+        setup, lambda rates: [r * (1 / factor) for r in rates]
+    )
 
 
 def warmed(steps: int) -> Treatment:
     """Raise every learning rate linearly over the first ``steps`` updates."""
-    return lambda setup: _with_rates(setup, lambda step: min(1.0, (step + 1) / steps))
+
+    def treat(setup: TrainingSetup) -> TrainingSetup:
+        shares = chain((k / steps for k in range(1, steps)), repeat(1.0))
+
+        def risen(rates: list[Any]) -> list[Any]:
+            share = next(shares)
+            return [rate * share for rate in rates]
+
+        return _with_rates(setup, risen)
+
+    return treat
 
 
-def _with_rates(setup: TrainingSetup, factor: Callable[[int], float]) -> TrainingSetup:
+def _with_rates(
+    setup: TrainingSetup, changed: Callable[[list[Any]], list[Any]]
+) -> TrainingSetup:
+    """Step with other learning rates than those that the schedule sets and sees."""
     groups = setup.optimizer.param_groups
     kept: list[Any] = []
-    count = [0]
 
-    def lower(*_: Any) -> None:
-        kept[:] = [group["lr"] for group in groups]
-        for group in groups:
-            group["lr"] = group["lr"] * factor(count[0])
-        count[0] += 1
-
-    def back(*_: Any) -> None:
-        for group, rate in zip(groups, kept, strict=True):
+    def put(rates: list[Any]) -> None:
+        for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate
 
-    setup.optimizer.register_step_pre_hook(lower)
-    setup.optimizer.register_step_post_hook(back)
+    def change(*_: Any) -> None:
+        kept[:] = [group["lr"] for group in groups]
+        put(changed(kept))
+
+    setup.optimizer.register_step_pre_hook(change)
+    setup.optimizer.register_step_post_hook(lambda *_: put(kept))
     return setup
 
 
@@ -378,47 +391,27 @@ def held(parameters: list[nn.Parameter]) -> Treatment:
 
 def steady_rates(setup: TrainingSetup) -> TrainingSetup:
     """Keep every learning rate at its largest value so far."""
-    groups = setup.optimizer.param_groups
-    highest = [0.0] * len(groups)
-    kept: list[Any] = []
+    highest = [0.0] * len(setup.optimizer.param_groups)
 
-    def raise_(*_: Any) -> None:
-        kept[:] = [group["lr"] for group in groups]
-        for i, group in enumerate(groups):
-            highest[i] = max(highest[i], float(group["lr"]))
-            group["lr"] = highest[i]
+    def steady(rates: list[Any]) -> list[Any]:
+        highest[:] = map(max, highest, map(float, rates))
+        return highest
 
-    def back(*_: Any) -> None:
-        for group, rate in zip(groups, kept, strict=True):
-            group["lr"] = rate
-
-    setup.optimizer.register_step_pre_hook(raise_)
-    setup.optimizer.register_step_post_hook(back)
-    return setup
+    return _with_rates(setup, steady)
 
 
 def rising_rates(setup: TrainingSetup) -> TrainingSetup:
     """Let every learning rate rise when the schedule lets it, and never fall."""
-    groups = setup.optimizer.param_groups
-    reached = [0.0] * len(groups)
-    last = [0.0] * len(groups)
-    kept: list[Any] = []
+    reached = [0.0] * len(setup.optimizer.param_groups)
+    last = list(reached)
 
-    def raise_(*_: Any) -> None:
-        kept[:] = [group["lr"] for group in groups]
-        for i, group in enumerate(groups):
-            rate = float(group["lr"])
+    def risen(rates: list[Any]) -> list[Any]:
+        for i, rate in enumerate(map(float, rates)):
             reached[i] += max(0.0, rate - last[i])
             last[i] = rate
-            group["lr"] = reached[i]
+        return reached
 
-    def back(*_: Any) -> None:
-        for group, rate in zip(groups, kept, strict=True):
-            group["lr"] = rate
-
-    setup.optimizer.register_step_pre_hook(raise_)
-    setup.optimizer.register_step_post_hook(back)
-    return setup
+    return _with_rates(setup, risen)
 
 
 def divided_gradients(count: int) -> Treatment:
