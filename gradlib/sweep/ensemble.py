@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.func import functional_call, stack_module_state, vmap
 
 from gradlib.checks import check_list, check_type
 
@@ -51,10 +52,13 @@ class Ensemble:
                 "different shapes into ensembles of their own."
             )
         weights, self.buffers = stack_module_state(self.models)
-        self.weights = {name: w.detach() for name, w in weights.items()}
+        self.weights = {n: w.detach().requires_grad_() for n, w in weights.items()}
+        self.slices: list[list[nn.Parameter]] = []
         for k, model in enumerate(self.models):
-            for name, parameter in model.named_parameters():
-                parameter.data = self.weights[name][k]
+            mine = dict(model.named_parameters())
+            self.slices.append([mine[name] for name in self.weights])
+            for name, parameter in mine.items():
+                parameter.data = self.weights[name].detach()[k]
 
     def backward(
         self, loss_fn: Callable[[Any, Any], Tensor], inputs: Tensor, targets: Tensor
@@ -71,7 +75,8 @@ class Ensemble:
 
         Raises:
             TypeError: inputs or targets are no tensors.
-            ValueError: their first axis is not the number of models.
+            ValueError: their first axis is not the number of models, or a loss is not
+                one number.
         """
         check_type(Tensor, inputs=inputs, targets=targets)
         for name, tensor in (("inputs", inputs), ("targets", targets)):
@@ -86,10 +91,20 @@ class Ensemble:
             outputs = functional_call(self.models[0], (weights, buffers), (x,))
             return loss_fn(outputs, y)
 
-        losses: Tensor
-        slopes = vmap(grad_and_value(loss), randomness="different")
-        gradients, losses = slopes(self.weights, self.buffers, inputs, targets)
-        for k, model in enumerate(self.models):
-            for name, parameter in model.named_parameters():
-                parameter.grad = gradients[name][k]
-        return losses
+        losses: Tensor = vmap(loss, randomness="different")(
+            self.weights, self.buffers, inputs, targets
+        )
+        if losses.shape != (len(self.models),):
+            raise ValueError(
+                "loss_fn: expected one number for each model, got shape "
+                f"{tuple(losses.shape[1:])}. Let it take the mean."
+            )
+        stacked = torch.autograd.grad(
+            losses.sum(), list(self.weights.values()), materialize_grads=True
+        )
+        # A fused optimizer reads gradients in memory order, whatever their strides.
+        split = [gradient.contiguous().unbind() for gradient in stacked]
+        for k, mine in enumerate(self.slices):
+            for parameter, gradients in zip(mine, split, strict=True):
+                parameter.grad = gradients[k]
+        return losses.detach()

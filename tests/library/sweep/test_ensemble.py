@@ -20,7 +20,8 @@ def batches(models: int) -> tuple[torch.Tensor, torch.Tensor]:
     return tuple(torch.randn(*shape, n, generator=generator(n)) for n in (4, 2))
 
 
-def test_each_model_trains_as_if_alone() -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_each_model_trains_as_if_alone(fused: bool) -> None:
     together, alone = ([BUILD(seed=s) for s in range(3)] for _ in range(2))
     ensemble = Ensemble(together)
     x, y = batches(3)
@@ -28,7 +29,7 @@ def test_each_model_trains_as_if_alone() -> None:
     def steppers(models: list[nn.Module]) -> list[torch.optim.Optimizer]:
         rates = (0.001, 0.01, 0.1)
         pairs = zip(models, rates, strict=True)
-        return [torch.optim.AdamW(m.parameters(), lr=lr) for m, lr in pairs]
+        return [torch.optim.AdamW(m.parameters(), lr=r, fused=fused) for m, r in pairs]
 
     mine, theirs = steppers(together), steppers(alone)
     for _ in range(5):
@@ -78,3 +79,33 @@ def test_a_batch_for_each_model_is_asked_for() -> None:
         ensemble.backward(mse_loss, x, y[0])
     with pytest.raises(TypeError, match="inputs: expected Tensor"):
         ensemble.backward(mse_loss, [1.0], y)
+
+
+def test_a_loss_of_many_numbers_is_refused() -> None:
+    ensemble, (x, y) = Ensemble([BUILD(seed=0), BUILD(seed=1)]), batches(2)
+    with pytest.raises(ValueError, match=r"loss_fn: expected one number .* \(16, 2\)"):
+        ensemble.backward(partial(mse_loss, reduction="none"), x, y)
+
+
+def test_weights_without_a_part_in_the_loss_get_zeros() -> None:
+    class Spare(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 2)
+            self.spare = nn.Parameter(torch.ones(3))
+
+    ensemble, (x, y) = Ensemble([Spare(), Spare()]), batches(2)
+    ensemble.backward(mse_loss, x, y)
+    for model in ensemble.models:
+        assert model.weight.grad.any()
+        assert model.spare.grad.tolist() == [0, 0, 0]
+
+
+def test_a_model_that_overflows_leaves_the_others_alone() -> None:
+    models = [BUILD(seed=0) for _ in range(2)]
+    ensemble, (x, y) = Ensemble(models), batches(2)
+    with torch.no_grad():
+        next(models[0].parameters()).fill_(torch.inf)
+    losses = ensemble.backward(mse_loss, x, y)
+    assert not losses[0].isfinite()
+    assert losses[1].isfinite()
+    assert all(p.grad.isfinite().all() for p in models[1].parameters())
