@@ -5,6 +5,7 @@ the experiments that take several. Bands hold for ten seeds or more; a test runs
 """
 
 import ast
+import copy
 import math
 from functools import partial
 
@@ -134,10 +135,32 @@ RESULTS = {
     "late gradients, Defazio 2025": "stability: settled_gradient_ratio_is_measured",
     "loss scaling, Micikevicius 2018": "precision: shares_agree_with_a_sample",
     "skipped steps of a scaler": "precision: skip_rate_is_that_of_grad_scaler",
+    "updates that bfloat16 swallows": (
+        "precision: torch_loses_what_swallowed_share_counts"
+    ),
+    "stall of descent": "precision: descent_stalls_at_its_gradient",
+    "a second moment that never forgets": (
+        "precision: torch_adam_in_bfloat16_never_forgets_at_0999"
+    ),
+    "stochastic rounding": (
+        "precision: stochastic_rounding_takes_neighbors_and_keeps_the_mean"
+    ),
+    "one outlier in eight bits": (
+        "precision: one_outlier_flushes_what_the_lognormal_law_says"
+    ),
+    "trainer and sampler, Qi 2025": (
+        "results: a_bfloat16_sampler_is_eight_times_as_far_as_a_float16_one"
+    ),
     "gradient noise, McCandlish 2018": "stability: gradient_noise_is_measured",
+    "half-life of moments, Malladi 2022, Marek 2025": (
+        "results: adam_ends_alike_at_sixteen_times_the_batch"
+    ),
     "shards of a batch": "results: clipping_shards_is_not_clipping_their_mean",
     "spectral norm, Miyato 2018": "results: spectral_norm_cures_by_vanishing",
     # Loops that learn from their own output
+    "a narrow policy bounces": (
+        "feedback: a_narrow_policy_bounces_by_the_rate_over_twice_its_spread"
+    ),
     "two states, Tsitsiklis & Van Roy 1996": (
         "feedback: bootstrap_growth_is_that_of_descent"
     ),
@@ -592,6 +615,49 @@ def test_clipping_shards_is_not_clipping_their_mean(seed: int) -> None:
     assert whole.norm() == pytest.approx(norm, rel=1e-5)
     clipped = torch.stack([gradient(*shard, norm / 2) for shard in shards]).mean(0)
     assert clipped.norm() < 0.95 * norm / 2
+
+
+# 12 seeds: 7.6 to 8.2, the ratio of the two formats' steps being 8.
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_bfloat16_sampler_is_eight_times_as_far_as_a_float16_one(seed: int) -> None:
+    model = small_transformer(depth=1, context=16, seed=seed)
+    x, _ = repeat_task(1024, 16, seed=seed)
+    draw, gap = generator(seed), {}
+    with torch.no_grad():
+        for dtype in (torch.float16, torch.bfloat16):
+            given = copy.deepcopy(model).to(dtype)(x).float().log_softmax(-1)
+            drawn = torch.multinomial(given.exp().flatten(0, 1), 1, generator=draw)
+            tokens = drawn.view(*x.shape, 1)
+            trained = model(x).log_softmax(-1).gather(-1, tokens)
+            gap[dtype] = (trained - given.gather(-1, tokens)).std()
+    assert 6.5 < gap[torch.bfloat16] / gap[torch.float16] < 9.5
+
+
+def adam_floor(k: int, lr: float, betas: tuple[float, float], seed: int) -> float:
+    """Excess loss of 32 regressions, batches of 4k, at the end of 8,192 examples."""
+    draw, losses = generator(seed), []
+    curvature = torch.logspace(-1, 0, 16)
+    w = torch.ones(32, 16, requires_grad=True)
+    optimizer = torch.optim.Adam([w], lr=lr, betas=betas, eps=0.0)
+    for _ in range(8192 // (4 * k)):
+        x = torch.randn(32, 4 * k, 16, generator=draw) * curvature.sqrt()
+        noise = torch.randn(32, 4 * k, 1, generator=draw)
+        errors = x @ w.detach()[..., None] + noise
+        w.grad = (x.mT @ errors)[..., 0] / (4 * k)
+        optimizer.step()
+        losses.append((curvature * w.detach() ** 2).sum(1).mean().item() / 2)
+    return float(np.mean(losses[-len(losses) // 4 :]))
+
+
+# 12 seeds: 0.96 to 1.02 with the half-life kept, 0.51 to 0.60 with the same betas
+# (memory of the way down), 4.3 to 4.5 with sixteen times the rate.
+@pytest.mark.parametrize("seed", SEEDS)
+def test_adam_ends_alike_at_sixteen_times_the_batch(seed: int) -> None:
+    small = adam_floor(1, 0.01, (0.9, 0.99), seed)
+    kept = 0.9**16, 0.99**16
+    assert 0.9 < adam_floor(16, 0.04, kept, seed) / small < 1.1
+    assert 0.4 < adam_floor(16, 0.04, (0.9, 0.99), seed) / small < 0.7
+    assert adam_floor(16, 0.16, kept, seed) / small > 3.5
 
 
 # 20 seeds: the Jacobian is 36 to 84 before and at most 4e-4 after.
