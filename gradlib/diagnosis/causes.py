@@ -122,13 +122,15 @@ CAUSES: dict[str, Cause] = {
     ),
     "batchnorm_misuse": Cause(
         "batch norm works with statistics that do not describe the data",
-        "Use a larger batch, or nn.GroupNorm, nn.LayerNorm or nn.InstanceNorm.",
+        "Use a larger batch, or nn.LayerNorm, or nn.GroupNorm with several channels a "
+        "group.",
         "regularization#what-batch-normalization-is-good-for",
     ),
     "fp16_overflow": Cause(
         "values leave the range of float16",
-        "Use dtype=torch.bfloat16 or float32; in float16 keep float32 weights, "
-        "torch.amp.GradScaler and an eps of at least 1e-4.",
+        "Use dtype=torch.bfloat16 or float32. In float16 keep float32 weights, an eps "
+        "of at least 1e-4 and masks of torch.finfo(dtype).min; torch.amp.GradScaler "
+        "helps gradients only, not what overflows in the forward pass.",
         "precision#find-where-the-forward-pass-overflows",
     ),
     "fp16_underflow": Cause(

@@ -36,6 +36,7 @@ class NanOrigin:
         loss: Loss of that update.
         calm: Loss and gradients were of ordinary size just before.
         skipped: A scaler skipped the update, and its scale is not the reason.
+        pushed: The largest gradient that reached the operation ``backward``.
     """
 
     step: int | None = None
@@ -45,6 +46,7 @@ class NanOrigin:
     loss: float = math.nan
     calm: bool = False
     skipped: bool = False
+    pushed: float = 0.0
 
 
 def find_nan_origin(
@@ -114,6 +116,7 @@ def _dissect(setup: TrainingSetup, step: int, scalers: Sequence[Any]) -> NanOrig
     except Exception:
         result.loss = math.nan
     result.forward, result.backward = trace.origin, trace.slope
+    result.pushed = trace.pushed
     if result.forward is not None:
         result.layer = result.forward.layer
     else:

@@ -103,6 +103,7 @@ class UpdateTrace(TorchFunctionMode):
         half: Where float16 values came up, and the largest of each place.
         slope: The first operation of the backward pass that made a value that is not
             finite from finite ones (with ``find_origin``).
+        pushed: The largest gradient that reached this operation.
         backwards: How many backward passes began.
         pulled: Module that puts out one value a sample -> lowest and highest
             gradient, in units of their largest, that each backward pass brought to it.
@@ -117,6 +118,7 @@ class UpdateTrace(TorchFunctionMode):
     hard: bool = False
     half: dict[str, float] = field(default_factory=dict)
     slope: str = ""
+    pushed: float = 0.0
     backwards: int = 0
     pulled: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     calls: FunctionCalls = field(default_factory=FunctionCalls)
@@ -310,3 +312,7 @@ class UpdateTrace(TorchFunctionMode):
         bad = any(t is not None and not bool(t.isfinite().all()) for t in made)
         if bad and all(t is None or bool(t.isfinite().all()) for t in given):
             self.slope = name
+            self.pushed = max(
+                (float(t.abs().max()) for t in given if t is not None and t.numel()),
+                default=0.0,
+            )

@@ -22,6 +22,9 @@ LITTLE_BETTER = 0.04
 # share of its start, can cross it: one that rests there moves a tenth of that.
 STEPS_FROM_ZERO = 5.0
 CAME_NEAR = 0.5
+# What an operation without a finite slope gets is an ordinary gradient; where a product
+# of many factors overflows, the one before is within a few powers of float32's 3e38.
+OVERFLOWING = 1e20
 REMEDIES = {
     "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
     "F.log_softmax or cross entropy on logits.",
@@ -227,7 +230,7 @@ def undefined_operation(examination: Examination) -> Finding | None:
             fix=_remedy(forward.function),
         )
     spoiled = examination.curve.exploded or origin.skipped
-    if not math.isfinite(origin.loss) or not spoiled:
+    if not math.isfinite(origin.loss) or not spoiled or origin.pushed > OVERFLOWING:
         return None
     slope = f": {origin.backward} has no finite slope there" if origin.backward else ""
     return Finding(

@@ -209,3 +209,24 @@ def test_activations_of_any_shape_are_watched(shape: tuple[int, ...]) -> None:
     made = good()
     report = diagnose(made["model"], made["optimizer"], classes(), loss=loss)
     assert report.cause == "healthy"
+
+
+def test_a_gradient_that_overflows_on_its_way_is_no_undefined_slope() -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.RNN(4, 32, batch_first=True)
+            self.head = nn.Linear(32, 2)
+            nn.init.orthogonal_(self.rnn.weight_hh_l0)
+            self.rnn.weight_hh_l0.data *= 4
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.rnn(x)[0][:, -1])
+
+    torch.manual_seed(0)
+    model = Reader()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = [(torch.randn(16, 300, 4), torch.randint(2, (16,))) for _ in range(20)]
+    report = diagnose(model, sgd, batches, loss_fn=F.cross_entropy)
+    assert report.cause == "recurrent_explosion", report
+    assert report.findings[0].layer == "rnn"

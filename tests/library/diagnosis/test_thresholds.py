@@ -321,6 +321,13 @@ def stays_ordinary(largest: float) -> bool:
     return asked(numerics.undefined_operation, origin=origin) is not None
 
 
+def has_no_slope(pushed: float) -> bool:
+    origin = NanOrigin(
+        1, None, "Sqrt", "fc", 1.0, calm=True, skipped=True, pushed=pushed
+    )
+    return asked(numerics.undefined_operation, origin=origin) is not None
+
+
 def underflows(largest: float) -> bool:
     base = run(traces={0: trace()})
     base.first.half["fc"] = largest
@@ -803,6 +810,7 @@ BRACKETS = [
     ),
     Bracket("verdict.FEWEST_UPDATES", enough_updates, 9, 10),
     Bracket("rules.numerics.EXPLODED", stays_ordinary, 1.5e6, 0.7e6),
+    Bracket("rules.numerics.OVERFLOWING", has_no_slope, 1.5e20, 0.7e20),
     Bracket("rules.optimizer.DOUBLES", doubling, 1.05, 2),
     Bracket("rules.optimizer.FEWEST_SAMPLES", lambda n: doubling(2, n), 3, 4),
     Bracket("rules.optimizer.USUAL_EPS", lambda x: strange(eps=x), 0.7e-6, 1.5e-6),
