@@ -171,7 +171,8 @@ def _observed_update(
         else:
             loss = setup.update(step)
     except Exception as error:
-        if not is_symptom(error, base, setup):
+        in_backward = look and base.traces[step].inside_backward
+        if not (in_backward or is_symptom(error, base, setup)):
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(
                 f"{_way(setup)}: expected an update that runs, got "

@@ -104,6 +104,7 @@ class UpdateTrace(TorchFunctionMode):
         slope: The first operation of the backward pass that made a value that is not
             finite from finite ones (with ``find_origin``).
         backwards: How many backward passes began.
+        inside_backward: A backward pass began and has not ended: it raised.
         pulled: Module that puts out one value a sample -> lowest and highest
             gradient, in units of their largest, that each backward pass brought to it.
     """
@@ -118,6 +119,7 @@ class UpdateTrace(TorchFunctionMode):
     half: dict[str, float] = field(default_factory=dict)
     slope: str = ""
     backwards: int = 0
+    inside_backward: bool = False
     pulled: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     calls: FunctionCalls = field(default_factory=FunctionCalls)
 
@@ -180,7 +182,9 @@ class UpdateTrace(TorchFunctionMode):
         if output.ndim != 2 or output.shape[1] != 1 or len(output) < 2:
             return
 
-        def note(gradient: Tensor) -> None:
+        def note(gradient: Tensor | None) -> None:
+            if gradient is None:
+                return
             with torch._C.DisableTorchFunction():
                 low, high = float(gradient.min()), float(gradient.max())
                 size = max(abs(low), abs(high)) or 1.0
@@ -196,9 +200,11 @@ class UpdateTrace(TorchFunctionMode):
         if name == "backward" and args and isinstance(args[0], Tensor):
             self.loss = args[0]
             self.backwards += 1
+            self.inside_backward = True
             if self.find_origin:
                 self._watch_slopes(args[0])
         result = func(*args, **(kwargs or {}))
+        self.inside_backward = False
         if name in WATCHED:
             with torch._C.DisableTorchFunction():
                 self.calls.note(name, self.where, args, kwargs, result)

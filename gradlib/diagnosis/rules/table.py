@@ -48,6 +48,7 @@ RULES: list[Rule] = [
     Rule("rate starts anew", optimizer.rate_starts_anew),
     Rule("clipping without effect", training_loop.clip_without_effect),
     Rule("parameters without optimizer", training_loop.orphans),
+    Rule("left still", training_loop.left_still),
     Rule("frozen by mistake", training_loop.frozen_by_mistake),
     Rule("cut graph", training_loop.cut_graph),
     Rule("wrong shape", meaning.wrong_shape),

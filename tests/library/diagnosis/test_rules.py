@@ -439,6 +439,7 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "placed samples": clinic("later/positions_of_the_batch"),
     "one token": clinic("later/corpus_of_one_token"),
     "constant value": clinic("unseen/reference_follows_the_policy"),
+    "left still": clinic("recent/writes_to_a_copy"),
     "silent weights": clinic("later/router_of_one_expert"),
     "swallowed updates": clinic("today/weights_in_bfloat16"),
     "sorted samples": clinic("today/images_sorted_by_class"),
