@@ -189,17 +189,7 @@ class Examination:
         trace.calls.keep = True
         with trace:
             loss = self.setup.compute(self.setup.batch(0))
-        wanted = list(self.parameters.values())
-
-        def gradient(value: Tensor) -> Tensor:
-            found = torch.autograd.grad(
-                value, wanted, retain_graph=True, allow_unused=True
-            )
-            parts = zip(found, wanted, strict=True)
-            return torch.cat(
-                [(torch.zeros_like(p) if g is None else g).flatten() for g, p in parts]
-            )
-
+        gradient = self._flat_gradient
         whole, pulls = gradient(loss), []
         for call in trace.calls.losses:
             if call.result is None or not call.result.requires_grad:
@@ -213,6 +203,24 @@ class Examination:
             ratio = mine[both].norm() / rest[both].norm() if both.any() else math.nan
             pulls.append(float(ratio))
         return pulls
+
+    def _flat_gradient(self, value: Tensor) -> Tensor:
+        """Gradient of a value with respect to all parameters, in one row."""
+        wanted = list(self.parameters.values())
+        found = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True)
+        parts = zip(found, wanted, strict=True)
+        return torch.cat(
+            [(torch.zeros_like(p) if g is None else g).flatten() for g, p in parts]
+        )
+
+    def gradient_of(self, factor: float) -> Tensor | None:
+        """Gradient of so many times the loss at the first update, in one row."""
+        try:
+            with self._aside():
+                loss = self.setup.compute(self.setup.batch(0))
+                return self._flat_gradient(factor * loss)
+        except Exception:
+            return None
 
     @cached_property
     def dependence(self) -> Dependence:

@@ -414,7 +414,12 @@ def rising_rates(setup: TrainingSetup) -> TrainingSetup:
     return _with_rates(setup, risen)
 
 
-def divided_gradients(count: int) -> Treatment:
+def louder(factor: float) -> Treatment:
+    """Multiply the loss before the backward pass."""
+    return lambda setup: replace(setup, loss_factor=factor)
+
+
+def divided_gradients(count: float) -> Treatment:
     """Divide every gradient just before the optimizer's step."""
 
     def treat(setup: TrainingSetup) -> TrainingSetup:

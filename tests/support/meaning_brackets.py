@@ -404,6 +404,21 @@ def silent(norm: float = 0.0, steps: int = 20) -> bool:
     return training_loop.silent_weights(made) is not None
 
 
+def stands_still(pull: float) -> bool:
+    """Whether a weight that is pulled so far, and does not move, is one left out."""
+    parameters = {name: nn.Parameter(torch.ones(2, 2)) for name in "ab"}
+    sgd = torch.optim.SGD(parameters.values(), lr=1.0)
+    base = BaseRun(
+        losses=[1.0],
+        norms={"a": [2 * pull], "b": [1.0]},
+        group_rates=[[1.0]],
+        moved={"a": 0.0, "b": 1.0},
+    )
+    made = told(base=base, parameters=parameters)
+    made.setup.optimizer = sgd
+    return training_loop.left_still(made) is not None
+
+
 def one_value(change: float = 0.0, moved: float = 1.0) -> bool:
     base = BaseRun(losses=[1.0, 1.0 + change] * 20, moved={"w": moved})
     return objective.constant_value(told(base=base, says_nothing=False)) is not None
@@ -426,6 +441,7 @@ MEANING_BRACKETS = [
     Bracket("rules.data.SETTLED", lambda x: one_kind(naive=x), 0.03, 0.015),
     Bracket("rules.training_loop.ROUNDING", silent, 1.5e-6, 0.7e-6),
     Bracket("rules.training_loop.FEWEST_SILENT", lambda n: silent(0.0, n), 9, 10),
+    Bracket("rules.training_loop.PULLED", stands_still, 0.7e-4, 1.5e-4),
     Bracket("rules.objective.SAME_VALUE", lambda x: not one_value(x), 0.7e-5, 1.5e-5),
     Bracket("rules.objective.MOVED", lambda x: one_value(moved=x), 0.007, 0.015),
     Bracket("rules.weights.USUAL_TABLE", lambda x: not usual_table(x), 1.0, 1.5),

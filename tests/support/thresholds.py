@@ -72,6 +72,7 @@ OTHER_NUMBERS = {
     "diagnose_log.BEHIND",
     "examination.JUDGED_BATCHES",
     "examination.ROUNDED",
+    "rules.objective.HALVED",
     "rules.optimizer.FIRST_LOSSES",
     "examination.SECONDS",
     "examination.BASE_SHARE",

@@ -106,7 +106,46 @@ def uniform(largest: float) -> bool:
     return bool(found.cause == "loss_terms_unbalanced")
 
 
+def slipped(ratio: float) -> bool:
+    """Whether what an own backward pass adds outweighs the rest."""
+    base = BaseRun(traces={}, losses=[1.0])
+    base.graph.own.append("Slip")
+    added, rest = torch.tensor([ratio, 0.0]), torch.ones(2)
+    made = told(base=base, gradient_of=lambda factor: added + factor * rest)
+    return objective.slipped_in(made) is not None
+
+
+def cut_term(change: float) -> bool:
+    """Whether a number that other weights change so much is a lost term."""
+    trace, weight = UpdateTrace(nn.Identity()), nn.Parameter(torch.ones(()))
+    trace.numbers = [1.0]
+
+    def update(_: int) -> None:
+        number = torch.tensor(1.0 + change * (float(weight.detach()) < 1))
+        (3 * weight + number).backward()  # type: ignore[no-untyped-call]
+
+    made = told(base=BaseRun(traces={0: trace}, losses=[1.0]), parameters={"w": weight})
+    made.setup.update = update
+    return objective.term_without_graph(made) is not None
+
+
+def off_center(distance: float) -> bool:
+    """Whether statistics that stay lie so far from what enters."""
+    trace = UpdateTrace(nn.Identity())
+    trace.offsets = {"norm": distance}
+    base = BaseRun(
+        traces={0: trace},
+        losses=[1.0],
+        moved={"norm.weight": 1.0},
+        buffers_moved={"norm.running_mean": 0.0},
+    )
+    return normalization.stale_statistics(told(base=base, parameters={})) is not None
+
+
 UPDATE_BRACKETS = [
+    Bracket("rules.objective.SLIPPED", slipped, 2.0, 4.5),
+    Bracket("rules.objective.DEPENDS", cut_term, 0.7e-4, 1.5e-4),
+    Bracket("rules.normalization.OFF_CENTER", off_center, 0.7, 1.5),
     Bracket("rules.optimizer.STARTS_ANEW", lambda x: not anew(x), 0.2, 0.4),
     Bracket("rules.optimizer.FEWEST_STARTS", lambda n: anew(starts=n), 2, 3),
     Bracket("rules.optimizer.REPLACED", replaced, 7, 15),

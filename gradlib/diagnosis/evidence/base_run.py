@@ -4,6 +4,7 @@ import math
 import re
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -63,6 +64,9 @@ class BaseRun:
             units of their size at the start.
         bare: Name of a parameter that enters a logarithm or a root as it is -> its
             lowest value before every optimizer step.
+        rewritten: Name of a frozen tensor in half precision that is written to ->
+            shares of its values that each update left as they were.
+        buffers_moved: Name of a buffer -> relative distance from its start.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -82,6 +86,8 @@ class BaseRun:
     group_rates: list[list[float]] = field(default_factory=list)
     jumps: list[float] = field(default_factory=list)
     bare: dict[str, list[float]] = field(default_factory=dict)
+    rewritten: dict[str, list[float]] = field(default_factory=dict)
+    buffers_moved: dict[str, float] = field(default_factory=dict)
 
     @property
     def first(self) -> UpdateTrace:
@@ -109,6 +115,9 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
     base = BaseRun()
     names = dict(setup.model.named_parameters())
     start = {name: p.detach().clone() for name, p in names.items()}
+    buffers = {n: b for n, b in setup.model.named_buffers() if b.is_floating_point()}
+    kept = {name: b.clone() for name, b in buffers.items()}
+    compare_writes = _watch_writes(base, {**names, **buffers}, {**start, **kept})
     base.norms = {name: [] for name in names}
     base.scalars = {name: [] for name, p in names.items() if p.numel() == 1}
     base.calls = CallOrder(setup.optimizer, setup.model)
@@ -134,6 +143,7 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
             before = {n: p.detach().clone() for n, p in names.items()} if few else {}
             if not _observed_update(setup, base, step, step in looks):
                 break
+            compare_writes()
             if few:
                 base.jumps.append(_jump(names, before, start))
             if step == 0:
@@ -144,6 +154,7 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
             if base.cut_short or _dead_end(base):
                 break
     base.moved = {name: _distance(p, start[name]) for name, p in names.items()}
+    base.buffers_moved = {n: _distance(b, kept[n]) for n, b in buffers.items()}
     base.warnings = list(dict.fromkeys(in_a_line(w.message) for w in told))
     return base
 
@@ -171,7 +182,8 @@ def _observed_update(
         else:
             loss = setup.update(step)
     except Exception as error:
-        if not is_symptom(error, base, setup):
+        in_backward = look and base.traces[step].inside_backward
+        if not (in_backward or is_symptom(error, base, setup)):
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(
                 f"{_way(setup)}: expected an update that runs, got "
@@ -255,6 +267,28 @@ def _watch_rounding(
         setup.optimizer.register_step_pre_hook(keep),
         setup.optimizer.register_step_post_hook(compare),
     ]
+
+
+def _watch_writes(
+    base: BaseRun, named: dict[str, Tensor], start: dict[str, Tensor]
+) -> Callable[[], None]:
+    """Compare frozen tensors in half precision before and after each update."""
+    last = {
+        name: (t._version, start[name])
+        for name, t in named.items()
+        if t.dtype in HALF_TYPES and t.ndim > 1 and not t.requires_grad
+    }
+
+    def compare() -> None:
+        for name, (version, value) in last.items():
+            t = named[name].detach()
+            if t.shape != value.shape or t._version == version:
+                continue
+            share = float((t == value).float().mean())
+            base.rewritten.setdefault(name, []).append(share)
+            last[name] = (t._version, t.clone())
+
+    return compare
 
 
 def _keep_call(base: BaseRun, model: Any, args: Any, kwargs: Any) -> None:

@@ -97,7 +97,9 @@ class CallOrder:
         self._wiped = False
         self._steps, self._arrived = 0, False
 
-    def _arrive(self, parameter: nn.Parameter, gradient: Tensor) -> None:
+    def _arrive(self, parameter: nn.Parameter, gradient: Tensor | None) -> None:
+        if gradient is None:
+            return
         self._arrived |= bool(gradient.any())
         if id(parameter) in self._held:
             moved = self._waiting.get(id(parameter)) != parameter._version

@@ -280,9 +280,9 @@ def axis_cut(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, int]
     return None
 
 
-def _weigh(call: LossCall, gradient: Tensor) -> None:
-    call.weight = float(gradient.sum())
+def _weigh(call: LossCall, gradient: Tensor | None) -> None:
+    call.weight = 0.0 if gradient is None else float(gradient.sum())
 
 
-def _reach(call: LossCall, gradient: Tensor) -> None:
-    call.reached = gradient.detach().clone()
+def _reach(call: LossCall, gradient: Tensor | None) -> None:
+    call.reached = None if gradient is None else gradient.detach().clone()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 # Nodes that are read: a recurrent network of 500 steps has some 10,000.
 MOST_NODES = 100_000
@@ -22,6 +23,7 @@ PASSED: tuple[str, ...] = (
 PASSED += ("ToCopy", "Alias", "Clone", "Select", "Slice", "UnsafeView", "Index")
 ROUNDING = ("Ceil", "Floor", "Round", "Trunc", "Sign", "Heaviside")
 ROOTS = ("Log", "Sqrt", "Rsqrt")
+LINEAR = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg")
 TWICE = {"LogSoftmax": "Softmax", "BinaryCrossEntropyWithLogits": "Sigmoid"}
 
 
@@ -35,6 +37,7 @@ class LossGraph:
         leaves: All parameters that the loss depends on.
         twice: ``"Softmax"`` or ``"Sigmoid"`` where the loss applies it again.
         bare: ``id`` of parameters that enter a logarithm or a root as they are.
+        own: Operations whose backward pass the owner has written.
     """
 
     operations: Counter[str] = field(default_factory=Counter)
@@ -42,6 +45,7 @@ class LossGraph:
     leaves: list[Tensor] = field(default_factory=list)
     twice: str = ""
     bare: set[int] = field(default_factory=set)
+    own: list[str] = field(default_factory=list)
 
     @property
     def rounding(self) -> list[str]:
@@ -68,6 +72,8 @@ def read_graph(loss: Tensor | None) -> LossGraph:
         node = queue.popleft()
         name = short_name(node)
         graph.operations[name] += 1
+        if isinstance(node, BackwardCFunction):
+            graph.own.append(name)
         if name in TWICE and _enters(node) == TWICE[name]:
             graph.twice = TWICE[name]
         for following, _ in node.next_functions:
@@ -97,6 +103,18 @@ def nodes_of(loss: Tensor) -> list[Any]:
                 seen[following] = None
                 queue.append(following)
     return list(seen)
+
+
+def linear_nodes(loss: Tensor) -> set[Any]:
+    """Nodes between a loss and its terms: sums, and products with numbers."""
+    queue = [loss.grad_fn]
+    found = set()
+    while queue:
+        node = queue.pop()
+        if node is not None and node not in found and short_name(node) in LINEAR:
+            found.add(node)
+            queue += [following for following, _ in node.next_functions]
+    return found
 
 
 def short_name(node: Any) -> str:

@@ -166,7 +166,7 @@ class GradientOrder:
             self._places[id(value)] = (value, leaving, entering)
             value.register_hook(  # type: ignore[no-untyped-call]
                 lambda g: self.order.append(
-                    (leaving, entering, bool(g.isfinite().all()))
+                    (leaving, entering, g is None or bool(g.isfinite().all()))
                 )
             )
         return self._places[id(value)][1:]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from gradlib.diagnosis.evidence.function_calls import (
@@ -19,7 +20,7 @@ from gradlib.diagnosis.evidence.function_calls import (
     SOFTMAXES,
     FunctionCalls,
 )
-from gradlib.diagnosis.evidence.loss_graph import nodes_of, short_name
+from gradlib.diagnosis.evidence.loss_graph import linear_nodes, nodes_of, short_name
 from gradlib.diagnosis.nested import tensors
 from gradlib.hooks import Hooks
 
@@ -29,6 +30,7 @@ FLAT = 0.01
 RECTIFYING = {"relu", "relu_", "relu6"}
 HALF = torch.float16
 ARITHMETIC = {"float", "to", "type", "double", "eq", "ne", "__eq__", "__ne__", "sub"}
+SUMS = {"add", "sub", "__add__", "__radd__", "__sub__", "__rsub__", "add_", "__iadd__"}
 ARITHMETIC |= {"mul", "add", "__sub__", "__mul__", "__add__", "__rsub__", "__rmul__"}
 
 
@@ -105,8 +107,12 @@ class UpdateTrace(TorchFunctionMode):
             finite from finite ones (with ``find_origin``).
         pushed: The largest gradient that reached this operation.
         backwards: How many backward passes began.
+        inside_backward: A backward pass began and has not ended: it raised.
         pulled: Module that puts out one value a sample -> lowest and highest
             gradient, in units of their largest, that each backward pass brought to it.
+        offsets: Batch norm in evaluation mode -> how far the means of its inputs lie
+            from the stored ones, in stored standard deviations (rms over channels).
+        numbers: Terms that were added to the loss and have no graph.
     """
 
     model: nn.Module
@@ -120,14 +126,18 @@ class UpdateTrace(TorchFunctionMode):
     slope: str = ""
     pushed: float = 0.0
     backwards: int = 0
+    inside_backward: bool = False
     pulled: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     calls: FunctionCalls = field(default_factory=FunctionCalls)
+    offsets: dict[str, float] = field(default_factory=dict)
+    numbers: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
         self._stack: list[str] = []
         self._last = ""
         self._chosen: list[Any] = []
+        self._sums: list[tuple[Tensor, Tensor, Tensor]] = []
         self._hooks = Hooks()
 
     def __enter__(self) -> "UpdateTrace":
@@ -144,6 +154,8 @@ class UpdateTrace(TorchFunctionMode):
     def _hook(self, name: str, module: nn.Module, weighted: bool) -> None:
         def enter(_module: nn.Module, inputs: Any) -> None:
             self._stack.append(name)
+            if isinstance(module, _BatchNorm) and inputs:
+                self._offset(name, module, inputs[0])
             if isinstance(module, nn.MultiheadAttention):
                 self._attention(name, module, inputs)
 
@@ -175,6 +187,16 @@ class UpdateTrace(TorchFunctionMode):
                 if x.ndim > 1 and x.shape[0] > 1:
                     stats.spread = float(x.std(0).pow(2).mean().sqrt()) / (rms + 1e-30)
 
+    def _offset(self, name: str, module: _BatchNorm, x: Tensor) -> None:
+        """Note how far the inputs lie from the statistics that are used for them."""
+        mean, var = module.running_mean, module.running_var
+        if module.training or mean is None or var is None or x.ndim < 2:
+            return
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            own = x.detach().float().transpose(0, 1).flatten(1).mean(1)
+            apart = (own - mean.float()) / (var.float() + module.eps).sqrt()
+            self.offsets[name] = float(apart.square().mean().sqrt())
+
     def _watch_pull(self, name: str, output: Any) -> None:
         """Note the gradients of what puts out one value a sample, such as a critic."""
         if not isinstance(output, Tensor) or not output.requires_grad:
@@ -182,7 +204,9 @@ class UpdateTrace(TorchFunctionMode):
         if output.ndim != 2 or output.shape[1] != 1 or len(output) < 2:
             return
 
-        def note(gradient: Tensor) -> None:
+        def note(gradient: Tensor | None) -> None:
+            if gradient is None:
+                return
             with torch._C.DisableTorchFunction():
                 low, high = float(gradient.min()), float(gradient.max())
                 size = max(abs(low), abs(high)) or 1.0
@@ -198,12 +222,17 @@ class UpdateTrace(TorchFunctionMode):
         if name == "backward" and args and isinstance(args[0], Tensor):
             self.loss = args[0]
             self.backwards += 1
+            self.inside_backward = True
+            self.numbers = [*self.numbers, *self._without_graph(args[0])]
             if self.find_origin:
                 self._watch_slopes(args[0])
         result = func(*args, **(kwargs or {}))
+        self.inside_backward = False
         if name in WATCHED:
             with torch._C.DisableTorchFunction():
                 self.calls.note(name, self.where, args, kwargs, result)
+        if name in SUMS:
+            self._sum(args, result)
         if name in SQUASHING or name in RECTIFYING:
             self._activation(name, args, result)
         if isinstance(result, Tensor) and result.dtype == HALF and result.numel():
@@ -219,6 +248,30 @@ class UpdateTrace(TorchFunctionMode):
         elif name in ARITHMETIC and any(a is c for a in args for c in self._chosen):
             self.hard = True
         return result
+
+    def _sum(self, args: Any, result: Any) -> None:
+        parts = [a for a in args if isinstance(a, Tensor)]
+        single = len(parts) == 2 and not any(a.ndim for a in parts)
+        if single and isinstance(result, Tensor) and result.requires_grad:
+            self._sums.append((result, parts[0], parts[1]))
+
+    def _without_graph(self, loss: Tensor) -> list[float]:
+        """Numbers that are added to a loss, and are not the value of another term."""
+        top = linear_nodes(loss)
+        terms = [
+            part
+            for total, *parts in self._sums
+            if total.grad_fn in top
+            for part in parts
+        ]
+        self._sums = []
+        learned = [abs(float(t.detach())) for t in terms if t.requires_grad]
+        return [
+            float(t)
+            for t in terms
+            if not t.requires_grad
+            and not any(math.isclose(abs(float(t)), v, rel_tol=1e-6) for v in learned)
+        ]
 
     def _attention(self, name: str, module: nn.MultiheadAttention, inputs: Any) -> None:
         """Scores of torch's attention, whose softmax is out of sight."""

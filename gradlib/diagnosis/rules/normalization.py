@@ -29,6 +29,9 @@ GROWING = 30.0
 # Spread over samples before the last layer, over that of the first: where samples are
 # averaged away it is 0.02 and less, in a healthy network 0.3 and more.
 ALIKE = 0.05
+# The means of a layer's inputs lie so many stored standard deviations from the stored
+# means: where statistics fit, 0.05 to 0.23, where they stayed behind 2.7.
+OFF_CENTER = 1.0
 # Calls of a sigmoid or tanh: one is an output, two are the hidden layers' own problem.
 SQUASHED = 1
 RESIDUAL = "Add a norm and a skip connection to every block: x = x + norm(block(x))."
@@ -119,6 +122,32 @@ def lost_mode(examination: Examination) -> Finding | None:
         {"calls in evaluation mode": modes.count(False), "calls": len(modes)},
         0.93,
         fix="Call model.train() before every update, or after every evaluation.",
+    )
+
+
+def stale_statistics(examination: Examination) -> Finding | None:
+    """Batch norm in a copy that follows others keeps the statistics of the start."""
+    base = examination.base
+    stale = {
+        name: off
+        for name, off in base.last.offsets.items()
+        if off > OFF_CENTER
+        and f"{name}.weight" not in examination.parameters
+        and base.moved.get(f"{name}.weight", 0.0) > 0
+        and base.buffers_moved.get(f"{name}.running_mean") == 0
+    }
+    if not stale:
+        return None
+    worst = max(stale, key=lambda n: stale[n])
+    return Finding(
+        "batchnorm_misuse",
+        worst,
+        f"The weights of {worst} follow others, its statistics do not: they stay as at "
+        f"the start, {stale[worst]:.2g} standard deviations from what enters.",
+        {"batch norms": len(stale), "distance of the means": stale[worst]},
+        0.92,
+        fix="Copy the buffers, too: for old, new in zip(teacher.buffers(), "
+        "student.buffers()): old.copy_(new).",
     )
 
 

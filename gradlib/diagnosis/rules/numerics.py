@@ -1,11 +1,12 @@
 """Rules about values that leave the range of numbers."""
 
 import math
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 
 from gradlib.diagnosis.evidence.base_run import CONSTRAINT
+from gradlib.diagnosis.evidence.update_trace import ForwardOrigin
 from gradlib.diagnosis.examination import EXPLODED, Examination
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import in_float32
@@ -116,6 +117,8 @@ def half_overflow(examination: Examination) -> Finding | None:
     half = examination.base.first.half
     forward = examination.origin.forward
     used = half or (forward is not None and forward.half)
+    if forward is not None and _small_division(forward):
+        return None
     overflows = any(math.isinf(largest) for largest in half.values())
     if not used or not (examination.worth_a_look or overflows):
         return None
@@ -148,6 +151,12 @@ def half_overflow(examination: Examination) -> Finding | None:
     )
 
 
+def _small_division(forward: ForwardOrigin) -> bool:
+    """A division of small numbers in half precision, where a small eps is 0."""
+    small = forward.largest_input < FAR_FROM_OVERFLOW
+    return forward.half and "div" in forward.function and small
+
+
 def _underflow(examination: Examination, largest: float) -> Finding:
     """Nothing comes near the upper end of float16, so the lower end is at fault."""
     return Finding(
@@ -166,26 +175,49 @@ def _underflow(examination: Examination, largest: float) -> Finding:
 
 def swallowed_updates(examination: Examination) -> Finding | None:
     """Weights in half precision stay where they are, since updates are rounded off."""
-    swallowed = examination.base.swallowed
-    if not swallowed:
+    return _rounded_off(
+        examination, examination.base.swallowed, "the weights with a gradient"
+    )
+
+
+def rounded_average(examination: Examination) -> Finding | None:
+    """A frozen copy in half precision cannot follow: small moves are rounded off."""
+    rewritten = examination.base.rewritten
+    shares = {name: sum(seen) / len(seen) for name, seen in rewritten.items()}
+    return _rounded_off(
+        examination,
+        shares,
+        "the values of a frozen copy that is written to",
+        fix="Keep what follows slowly in float32: teacher.float(), and "
+        "old.lerp_(new.float(), 0.01).",
+    )
+
+
+def _rounded_off(
+    examination: Examination, shares: dict[str, float], what: str, fix: str = ""
+) -> Finding | None:
+    """Most values stay where they are when they should move, and float32 is better."""
+    if not shares:
         return None
-    shares = sorted(swallowed.values())
-    usual = shares[len(shares) // 2]
+    usual = sorted(shares.values())[len(shares) // 2]
     if usual < SWALLOWED:
         return None
     name = "float32"
     if not examination.improves(name, in_float32, share=LITTLE_BETTER):
         return None
-    worst = max(swallowed, key=lambda n: swallowed[n])
-    kind = str(dict(examination.setup.model.named_parameters())[worst].dtype)
+    worst = max(shares, key=lambda n: shares[n])
+    model = examination.setup.model
+    named = dict(chain(model.named_parameters(), model.named_buffers()))
+    kind = str(named[worst].dtype)
     return Finding(
         "low_precision_updates",
         layer_of(worst),
-        f"{100 * usual:.0f} % of the weights with a gradient did not change in a step: "
+        f"{100 * usual:.0f} % of {what} did not change in a step: "
         f"{kind.removeprefix('torch.')} has no number that close. With {name} weights "
         "the same training learns.",
         {"share that did not change": usual, **examination.compared(name)},
         0.93,
+        fix=fix,
     )
 
 
@@ -214,7 +246,8 @@ def undefined_operation(examination: Examination) -> Finding | None:
     forward = origin.forward
     if forward is not None:
         opaque = forward.function.startswith(("rnn_", "lstm", "gru"))
-        if forward.half or opaque or forward.largest_input > EXPLODED:
+        half = forward.half and not _small_division(forward)
+        if half or opaque or forward.largest_input > EXPLODED:
             return None
         return Finding(
             "loss_numerics",
@@ -227,7 +260,10 @@ def undefined_operation(examination: Examination) -> Finding | None:
                 "largest input": forward.largest_input,
             },
             0.93,
-            fix=_remedy(forward.function),
+            fix="Divide in float32, where a small eps is not 0: "
+            "a.float() / (b.float() + 1e-8)."
+            if forward.half
+            else _remedy(forward.function),
         )
     spoiled = examination.curve.exploded or origin.skipped
     if not math.isfinite(origin.loss) or not spoiled or origin.pushed > OVERFLOWING:

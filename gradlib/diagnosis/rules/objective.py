@@ -6,10 +6,20 @@ from itertools import combinations, pairwise
 import torch
 
 from gradlib.diagnosis.evidence.loss_curve import median
+from gradlib.diagnosis.evidence.update_trace import UpdateTrace
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import tensors
 from gradlib.diagnosis.report import Finding
-from gradlib.diagnosis.treatments import balanced, capped, held, metered
+from gradlib.diagnosis.treatments import (
+    balanced,
+    both,
+    capped,
+    divided_gradients,
+    held,
+    louder,
+    metered,
+    scaled,
+)
 
 # A scalar runs away if it moves the same way at so many steps, at the end at least so
 # fast as at the start, and by so much: what finds its place slows down.
@@ -27,11 +37,18 @@ BELOW_ZERO = 0.5
 MOST_SURROGATE = 0.5
 # Largest distance of a score from the mean of its row where a softmax is uniform.
 UNIFORM = 0.3
+# Weights at which a term is looked at again.
+HALVED = 0.5
 # Largest distance of an attention score from the mean of its row: the healthy stay
 # within 20, where a softmax is one-hot already.
 LARGE_SCORES = 20.0
 # Scores beyond it need no cure as evidence.
 BEYOND_ALL = 1000.0
+# What an own backward pass adds outweighs the gradient of the loss by this factor: as
+# a side loss it has 0.002 of it, where it rules 638 times as much.
+SLIPPED = 3.0
+# Relative change of a term by other weights: a number that is one has 0.
+DEPENDS = 1e-4
 # A term of the loss drowns below this share of the largest, if it does not fall by
 # more than STALLED alone, and falls to FALLS of that once all weigh the same.
 DROWNED = 0.01
@@ -186,6 +203,66 @@ def descended_critic(examination: Examination) -> Finding | None:
             "a reward; nothing, if it foretells a cost.",
         )
     return None
+
+
+def term_without_graph(examination: Examination) -> Finding | None:
+    """A term that depends on the weights is added to the loss as a mere number."""
+    numbers = examination.base.first.numbers
+    if not numbers:
+        return None
+    smaller = scaled(HALVED, list(examination.parameters.values()))
+    trace = UpdateTrace(examination.setup.model)
+    try:
+        with trace:
+            smaller(examination.setup).update(0)
+    except Exception:
+        return None
+    finally:
+        examination.restore()
+    pairs = zip(numbers, trace.numbers, strict=False)
+    cut = [a for a, b in pairs if abs(a - b) > DEPENDS * abs(a)]
+    if not cut:
+        return None
+    return Finding(
+        "detached_graph",
+        "loss",
+        f"A term of {cut[0]:.3g} is added to the loss without a graph, though it "
+        "depends on the weights: it changes the value of the loss and no gradient.",
+        {"terms without a graph": len(cut), "value of the first": cut[0]},
+        0.9,
+        fix="Compute it with a graph: torch.autograd.grad(..., create_graph=True) for "
+        "a slope; no .detach(), .item() or no_grad() on what the term should teach.",
+    )
+
+
+def slipped_in(examination: Examination) -> Finding | None:
+    """An own backward pass adds a gradient that outweighs that of the loss."""
+    own = examination.base.graph.own
+    if not own or examination.setup.step is not None:
+        return None
+    without, whole = examination.gradient_of(0.0), examination.gradient_of(1.0)
+    if without is None or whole is None:
+        return None
+    added = without != 0
+    rest = float((whole - without)[added].norm())
+    ratio = float(without.norm()) / rest if rest > 0 else 0.0
+    if not ratio > SLIPPED:
+        return None
+    name = "the added gradient a hundredth of the rest"
+    count = 100 * ratio
+    if not examination.improves(name, both(louder(count), divided_gradients(count))):
+        return None
+    return Finding(
+        "loss_terms_unbalanced",
+        "loss",
+        f"The backward pass of {own[0]} adds a gradient that is there without any "
+        f"loss, {ratio:.3g} times that of the loss; with {name} the same training "
+        "learns.",
+        {"added over the rest": ratio, **examination.compared(name)},
+        0.9,
+        fix=f"Multiply what {own[0]}.backward adds by {1 / count:.0e}, or add the side "
+        "loss to the loss with that factor.",
+    )
 
 
 def growing_scores(examination: Examination) -> Finding | None:

@@ -4,11 +4,12 @@ import math
 
 import torch
 
-from gradlib.diagnosis.evidence.base_run import DETACHED
+from gradlib.diagnosis.evidence.base_run import DETACHED, BaseRun
 from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import thawed, using
+from gradlib.measure.tensors import HALF_TYPES
 
 # Share of steps on a stale gradient: who accumulates on purpose clears before the first
 # pass, so has none; who clears once an epoch, or never, has 0.98 or more.
@@ -32,6 +33,10 @@ BELOW_THE_BOUND = 0.5
 # have 1e-5 at times.
 ROUNDING = 1e-6
 FEWEST_SILENT = 10
+# Learning rate times gradient, summed over the run, in units of the size of the
+# weights: above it a weight that stands still was not updated. Adam moves by more, and
+# a step of SGD that float32 rounds off is below 1e-7 of the weight.
+PULLED = 1e-4
 # Relative change of the loss that another argmax makes: without effect it is 0.
 MATTERS = 1e-6
 
@@ -247,6 +252,54 @@ def orphans(examination: Examination) -> Finding | None:
         fix="Add the missing parameters as a group of the optimizer (or freeze them "
         "with requires_grad_(False) if that is meant).",
     )
+
+
+def left_still(examination: Examination) -> Finding | None:
+    """Weights that the optimizer holds get gradients, and stay where they are."""
+    base = examination.base
+    held = {
+        id(p): i
+        for i, group in enumerate(examination.setup.optimizer.param_groups)
+        for p in group["params"]
+    }
+    mine = {n: p for n, p in examination.parameters.items() if id(p) in held}
+    pulls = {
+        name: _pull(base, name, held[id(p)]) / (float(p.detach().norm()) or 1.0)
+        for name, p in mine.items()
+        if base.moved[name] == 0 and p.numel() > 1 and p.dtype not in HALF_TYPES
+    }
+    still = [name for name, pull in pulls.items() if pull > PULLED]
+    if not still or not any(base.moved[name] > 0 for name in mine):
+        return None
+    scattered = [name for name in still if not mine[name].is_contiguous()]
+    fix = (
+        f"Print {still[0]} before and after optimizer.step(). Let step() reach every "
+        'p of group["params"] that has a gradient, and write nothing back over it.'
+    )
+    if scattered:
+        fix = (
+            f"{scattered[0]} lies in columns, which some operations in place do not "
+            "write to: nn.Parameter(weight.t().contiguous())."
+        )
+    return Finding(
+        "optimizer_misconfigured",
+        layer_of(still[0]),
+        f"Gradients reach {', '.join(still[:3])}, the optimizer holds it at a rate "
+        f"above 0, and after {len(base.losses)} updates no value has changed.",
+        {
+            "weights that stand still": len(still),
+            "of": len(mine),
+            "rate times gradient, over their size": max(pulls.values()),
+        },
+        0.93,
+        fix=fix,
+    )
+
+
+def _pull(base: BaseRun, name: str, group: int) -> float:
+    """Learning rate times gradient of a parameter, summed over the run."""
+    pairs = zip(base.group_rates, base.norms[name], strict=True)
+    return sum(r[group] * n for r, n in pairs if n > 0 and math.isfinite(n))
 
 
 def _foreign(examination: Examination) -> Finding | None:

@@ -156,6 +156,40 @@ def test_bad_input_is_refused_and_leaves_no_traces(
     torch.testing.assert_close(state_of(given, []), before)
 
 
+class Guarded(torch.autograd.Function):
+    """Passes a value on; its backward pass raises, or has no gradient to give."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, error: type[Exception] | None) -> Tensor:
+        ctx.error = error
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[None, None]:
+        if ctx.error is not None:
+            raise ctx.error("no such thing")
+        return None, None
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError, RuntimeError])
+def test_an_error_of_the_first_backward_pass_is_reported(
+    error: type[Exception],
+) -> None:
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(Guarded.apply(out, error), y)
+
+    report = run(dict(good(), loss_fn=loss_fn))
+    assert report.verdict == "broken"
+    assert f"{error.__name__}: no such thing" in report.reasons[0]
+
+
+def test_a_backward_pass_without_a_gradient_to_give_is_named() -> None:
+    def loss_fn(out: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(Guarded.apply(out, None), y)
+
+    assert run(dict(good(), loss_fn=loss_fn)).cause == "detached_graph"
+
+
 def test_an_optimizer_of_another_model_is_a_finding() -> None:
     made = dict(good(), optimizer=torch.optim.SGD(mlp(8, 4).parameters(), lr=0.1))
     report = run(made)

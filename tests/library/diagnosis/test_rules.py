@@ -439,6 +439,11 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "placed samples": clinic("later/positions_of_the_batch"),
     "one token": clinic("later/corpus_of_one_token"),
     "constant value": clinic("unseen/reference_follows_the_policy"),
+    "left still": clinic("recent/writes_to_a_copy"),
+    "term without graph": clinic("recent/penalty_without_a_graph"),
+    "slipped in": clinic("recent/balance_by_the_token"),
+    "stale statistics": clinic("recent/statistics_of_the_teacher_left"),
+    "rounded average": clinic("recent/average_rounded_away"),
     "silent weights": clinic("later/router_of_one_expert"),
     "swallowed updates": clinic("today/weights_in_bfloat16"),
     "sorted samples": clinic("today/images_sorted_by_class"),
@@ -536,6 +541,19 @@ def test_a_game_of_squared_errors_does_not_descend_on_its_critic() -> None:
 
     made = dict(model=game, optimizer=optimizer, batches=curve(), step=step)
     assert ask("descended critic", made) is None
+
+
+def test_a_number_that_only_replaces_the_value_of_a_term_is_no_lost_term() -> None:
+    """The value of one term is taken out again, and its gradient kept."""
+    assert ask("term without graph", free_scalar(5.0)) is None
+
+
+def test_a_division_of_small_numbers_in_half_precision_overflows_nothing() -> None:
+    made = clinic("recent/guard_lost_in_half")[0]
+    finding = ask("undefined operation", made())
+    assert finding is not None
+    assert "a.float()" in finding.fix
+    assert ask("overflow in half precision", made()) is None
 
 
 def test_a_step_that_leaves_all_dead_behind_replaces_no_weights() -> None:
