@@ -27,6 +27,7 @@ from typing import Any
 import nbformat
 from book import ROOT, code_hash
 from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from recording import RECORDS, record
 
@@ -130,7 +131,10 @@ def run(name: str, seed: int) -> Run:
             "OMP_NUM_THREADS": "1",
         }
         environment.pop("MPLBACKEND", None)
-        client.execute(env=environment)
+        try:
+            client.execute(env=environment)
+        except (CellTimeoutError, DeadKernelError) as error:
+            errors.append(f"{type(error).__name__}: {error}")
     return Run(name, seed, time.monotonic() - start, outcomes, errors)
 
 

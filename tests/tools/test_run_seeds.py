@@ -52,6 +52,26 @@ def test_counts_claims_and_goes_on_after_a_failure(small_chapter: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("import time; time.sleep(60)", "CellTimeoutError"),
+        ("import os; os._exit(1)", "DeadKernelError"),
+    ],
+)
+def test_a_run_that_does_not_come_back_is_a_failure_of_its_own(
+    code: str, error: str, small_chapter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run_seeds.CHAPTERS / "small.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells[-1].source = code
+    nbformat.write(notebook, path)
+    monkeypatch.setattr(run_seeds, "TIMEOUT", 15)
+    found = run_seeds.run(small_chapter, 1)
+    assert found.errors[0].startswith(error)
+    assert [o.claim for o in found.outcomes] == ["below two", ASSERTIONS]
+
+
+@pytest.mark.parametrize(
     ("value", "above", "below", "expected"),
     [
         (3.0, 2.0, 6.0, 0.5),
