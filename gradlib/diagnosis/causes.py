@@ -290,7 +290,7 @@ CAUSES: dict[str, Cause] = {
         "field_guide#it-learns-but-not-what-it-should",
     ),
     "healthy": Cause(
-        "nothing is broken",
+        "no test found anything broken",
         "Nothing to fix.",
         "field_guide#let-the-library-ask-the-questions",
     ),

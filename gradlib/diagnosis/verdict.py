@@ -14,6 +14,12 @@ from gradlib.diagnosis.training_setup import TrainingSetup
 FEWEST_UPDATES = 10
 # Warnings of the run that are told.
 MOST_WARNINGS = 3
+# What no rule can see, and where to look for it.
+BEYOND = (
+    "A loss tells nothing of held-out data, of samples, of an averaged copy or of what "
+    'a reward means. If one of these is wrong all the same: "It learns, but not what '
+    'it should", in the field guide.'
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def judge_training(examination: Examination, findings: list[Finding]) -> Verdict
             "what the network puts out."
         )
         return Verdict("unclear", (reason,), remarks, test)
-    return Verdict("healthy", tuple(_assurances(examination)), remarks)
+    return Verdict("healthy", tuple(_assurances(examination)), remarks, BEYOND)
 
 
 def judge_luck(examination: Examination, name: str) -> Verdict:

@@ -99,9 +99,10 @@ def test_an_index_beyond_the_table_at_the_first_batch_is_a_finding() -> None:
     assert "0 updates" in report.watched
 
 
-def test_healthy_has_reasons() -> None:
+def test_healthy_has_reasons_and_limits() -> None:
     report = run(good())
     assert report.verdict == "healthy"
+    assert "tells nothing of held-out data" in report.next_test
     assert "best constant output reaches" in report.reasons[0]
     assert "6 of 6 parameters that want a gradient move" in report.reasons[1]
     assert "Because" in str(report)
