@@ -714,11 +714,12 @@ def repeats_learned(
     return torch.stack(losses)[-20:].mean(0), min(logits)
 
 
-# 12 seeds: losses 2.43 to 2.65 below a cap of 15; guessing is log 16 = 2.77.
+# 12 seeds: losses 2.43 to 2.65 below a cap of 15, in the chapter 2.18 and more of 30;
+# guessing is log 16 = 2.77.
 def test_a_soft_cap_bounds_logits_and_saves_no_run() -> None:
     losses, logit = repeats_learned(1.0, 15.0)
     assert 14 < logit <= 15
-    assert (losses > 2.2).all()
+    assert (losses > 1.8).all()
 
 
 # 12 seeds: losses 0.00 to 0.09, logits 53 to 89.
