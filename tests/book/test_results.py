@@ -714,7 +714,7 @@ def repeats_learned(
     return torch.stack(losses)[-20:].mean(0), min(logits)
 
 
-# 12 seeds: losses 2.43 to 2.65 below a cap of 15, in the chapter 2.18 and more of 30;
+# 12 seeds: losses 2.43 to 2.65 below a cap of 15, in the chapter 2.03 and more, of 90;
 # guessing is log 16 = 2.77.
 def test_a_soft_cap_bounds_logits_and_saves_no_run() -> None:
     losses, logit = repeats_learned(1.0, 15.0)
