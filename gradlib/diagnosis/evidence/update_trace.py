@@ -30,8 +30,8 @@ FLAT = 0.01
 RECTIFYING = {"relu", "relu_", "relu6"}
 HALF = torch.float16
 ARITHMETIC = {"float", "to", "type", "double", "eq", "ne", "__eq__", "__ne__", "sub"}
-SUMS = {"add", "sub", "__add__", "__radd__", "__sub__", "__rsub__", "add_", "__iadd__"}
 ARITHMETIC |= {"mul", "add", "__sub__", "__mul__", "__add__", "__rsub__", "__rmul__"}
+SUMS = {"add", "sub", "__add__", "__radd__", "__sub__", "__rsub__", "add_", "__iadd__"}
 
 
 # Functions that put infinities where the owner wants them: masks.
