@@ -23,7 +23,8 @@ PASSED: tuple[str, ...] = (
 PASSED += ("ToCopy", "Alias", "Clone", "Select", "Slice", "UnsafeView", "Index")
 ROUNDING = ("Ceil", "Floor", "Round", "Trunc", "Sign", "Heaviside")
 ROOTS = ("Log", "Sqrt", "Rsqrt")
-LINEAR = ("Add", "Sub", "Rsub", "Mul", "Div", "Neg")
+SUMS = ("Add", "Sub", "Rsub", "Neg")
+PRODUCTS = ("Mul", "Div")
 TWICE = {"LogSoftmax": "Softmax", "BinaryCrossEntropyWithLogits": "Sigmoid"}
 
 
@@ -106,14 +107,25 @@ def nodes_of(loss: Tensor) -> list[Any]:
 
 
 def linear_nodes(loss: Tensor) -> set[Any]:
-    """Nodes between a loss and its terms: sums, and products with numbers."""
+    """Nodes between a loss and its terms: sums, and products with numbers.
+
+    Example:
+        >>> import torch
+        >>> w = torch.ones(1, requires_grad=True)
+        >>> len(linear_nodes(2 * (w.exp() + 1))), len(linear_nodes(w.exp() * (w + 1)))
+        (2, 0)
+    """
     queue = [loss.grad_fn]
     found = set()
     while queue:
         node = queue.pop()
-        if node is not None and node not in found and short_name(node) in LINEAR:
+        if node is None or node in found:
+            continue
+        name = short_name(node)
+        learned = [following for following, _ in node.next_functions if following]
+        if name in SUMS or (name in PRODUCTS and len(learned) == 1):
             found.add(node)
-            queue += [following for following, _ in node.next_functions]
+            queue += learned
     return found
 
 

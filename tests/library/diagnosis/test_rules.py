@@ -548,6 +548,19 @@ def test_a_number_that_only_replaces_the_value_of_a_term_is_no_lost_term() -> No
     assert ask("term without graph", free_scalar(5.0)) is None
 
 
+def test_a_number_within_a_learned_factor_is_no_lost_term() -> None:
+    """The factor learns from it: exp(-s) (a + b), where b has no graph."""
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
+        error = (model(x) - y).square().mean()
+        s = model[0].bias[0]
+        return (-s).exp() * (error + error.detach().sqrt()) + s
+
+    made = case(mlp(4, 1), curve()) | {"loss_fn": None, "loss": loss}
+    assert ask("term without graph", made) is None
+
+
 def test_a_division_of_small_numbers_in_half_precision_overflows_nothing() -> None:
     made = clinic("recent/guard_lost_in_half")[0]
     finding = ask("undefined operation", made())
