@@ -8,7 +8,8 @@ INSTALLED := $(VENV)/.installed
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys cell.metadata.lines_to_next_cell
 PYODIDE := 314.0.7
 RUNTIME := $(VENV)/share/pyodide
-UV := $(BIN)/uv pip install --python $(BIN)/python --constraint $(CONSTRAINTS)
+UV := $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python \
+  --constraint $(CONSTRAINTS)
 
 export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
