@@ -33,6 +33,7 @@ from gradlib.state import (
     plain_name,
     random_state,
     runs_closure,
+    uses_cache,
 )
 from gradlib.training_state import State, TrainingState
 from gradlib.whole_file import save_whole
@@ -229,6 +230,7 @@ class FlightRecorder:
             "steps": steps,
             "clip": self.clip,
             "autocast": self.autocast,
+            "use_cache": uses_cache(self._modules[0]),
         }
         save_whole(content, self.path)
 

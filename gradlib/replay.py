@@ -27,6 +27,7 @@ from gradlib.plain_values import restored
 from gradlib.recorder import FORMAT, Entry
 from gradlib.state import (
     bare_optimizer,
+    cache_used,
     kept_modes,
     loss_in,
     parameters_of,
@@ -160,7 +161,8 @@ def replay(
         )
     before = random_state()
     try:
-        with uncompiled(), kept_modes(model):
+        used = content.get("use_cache")
+        with uncompiled(), kept_modes(model), cache_used(model, used):
             if clip is None:
                 clip = content["clip"]
             as_clipper(clip)

@@ -144,6 +144,46 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def uses_cache(model: nn.Module) -> bool | None:
+    """Whether a model of transformers keeps keys and values; None for other models.
+
+    Their order in memory depends on it, so on some processors the last bits of its
+    outputs do, too. Its Trainer switches it off while it trains.
+    """
+    config = _cache_config(model)
+    return None if config is None else bool(config.use_cache)
+
+
+@contextmanager
+def cache_used(model: nn.Module, used: bool | None) -> Iterator[None]:
+    """Have a model of transformers keep keys and values, or not, meanwhile.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> model = nn.Linear(1, 1)
+        >>> model.config = SimpleNamespace(use_cache=True)
+        >>> with cache_used(model, False):
+        ...     print(uses_cache(model))
+        False
+        >>> uses_cache(model)
+        True
+    """
+    config = _cache_config(model)
+    if config is None or used is None:
+        yield
+        return
+    before, config.use_cache = config.use_cache, used
+    try:
+        yield
+    finally:
+        config.use_cache = before
+
+
+def _cache_config(model: nn.Module) -> Any:
+    configs = (getattr(module, "config", None) for module in model.modules())
+    return next((config for config in configs if hasattr(config, "use_cache")), None)
+
+
 @contextmanager
 def unchanged(model: nn.Module, optimizer: Optimizer | None = None) -> Iterator[None]:
     """Put a model back at the end: gradients, buffers, modes, torch's random state.

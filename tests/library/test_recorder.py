@@ -157,6 +157,31 @@ def test_without_a_line_in_the_loop(accumulate, tmp_path):
     assert_same(weights(again), fatal)
 
 
+class Caching(WithLoss):
+    """Rounds otherwise where it keeps keys and values, as transformers may."""
+
+    def __init__(self, *, use_cache):
+        super().__init__()
+        self.config = SimpleNamespace(use_cache=use_cache)
+
+    def forward(self, x, y):
+        return super().forward(x * 1.1 if self.config.use_cache else x, y)
+
+
+def test_a_model_keeps_keys_and_values_as_it_did_in_the_training(tmp_path):
+    model = Caching(use_cache=False)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.05)
+    with dies(), FlightRecorder(model, sgd, path=tmp_path / "box.pt"):
+        for step in range(DEATH + 1):
+            sgd.zero_grad()
+            model(*batch(step))["loss"].backward()
+            sgd.step()
+    other = Caching(use_cache=True)
+    found = replay(tmp_path / "box.pt", other, seconds=None)
+    assert (found.step, found.differs_at) == (DEATH, None)
+    assert other.config.use_cache
+
+
 def test_a_clipper_that_raises_is_no_obstacle(tmp_path):
     model = Net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -522,6 +547,7 @@ DYING = """
 import os, signal, sys
 import torch
 from pathlib import Path
+from types import SimpleNamespace
 from gradlib.whole_file import save_whole
 import gradlib.whole_file as home
 
