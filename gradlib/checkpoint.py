@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +20,9 @@ __all__ = ["Checkpoint", "TensorRow", "examine_checkpoint"]
 STANDS_OUT = 10.0
 """Root mean square over the median of the siblings': the same tensor of neighboring
 layers differs by 3 in trained networks, a blown-up or dead layer by 100."""
+
+FEW = 3
+"""Slices of a tensor that are named, at most."""
 
 SIBLINGS = 3
 """Tensors of the same name that a median is taken of, at least."""
@@ -41,6 +44,8 @@ class TensorRow:
         rms: Root mean square of the finite values.
         ratio: That over the median of the same tensor in the other layers; NaN where
             there are too few.
+        slices: Places along the first dimension that hold all NaN and infinite values,
+            if they are few: the parts of a stacked tensor that are ill.
     """
 
     name: str
@@ -49,6 +54,7 @@ class TensorRow:
     infinities: int
     rms: float
     ratio: float = math.nan
+    slices: tuple[int, ...] = ()
 
     @property
     def is_broken(self) -> bool:
@@ -99,13 +105,14 @@ class Checkpoint:
         rows = [*self.broken, *self.outliers]
         if not rows:
             return told
-        header = ["tensor", "shape", "NaN", "inf", "rms", "of siblings"]
+        header = ["tensor", "shape", "NaN", "inf", "in", "rms", "of siblings"]
         cells = [
             [
                 row.name,
                 "x".join(map(str, row.shape)) or "()",
                 str(row.nans),
                 str(row.infinities),
+                ", ".join(f"[{place}]" for place in row.slices),
                 f"{row.rms:.3g}",
                 "" if math.isnan(row.ratio) else f"{row.ratio:.3g} times",
             ]
@@ -138,8 +145,8 @@ def examine_checkpoint(path: str | PathLike[str]) -> Checkpoint:
         >>> weights = {f"layers.{k}.weight": torch.full((2,), 0.5) for k in range(4)}
         >>> weights["layers.2.weight"][0] = torch.nan
         >>> torch.save(weights, path)
-        >>> [row.name for row in examine_checkpoint(path).broken]
-        ['layers.2.weight']
+        >>> [(row.name, row.slices) for row in examine_checkpoint(path).broken]
+        [('layers.2.weight', (0,))]
     """
     if not isinstance(path, (str, PathLike)):
         raise TypeError(f"path: expected a path, got {type(path).__name__}")
@@ -211,11 +218,22 @@ def _row(name: str, tensor: Tensor) -> TensorRow:
     values = values.to(torch.float32) if values.element_size() < 4 else values
     nans = int(values.isnan().sum())
     infinities = int(values.isinf().sum())
+    slices = _broken_slices(values) if nans or infinities else ()
     if nans or infinities:
         values = values[values.isfinite()]
     norm = float(torch.linalg.vector_norm(values, dtype=torch.float64))
     rms = norm / math.sqrt(values.numel()) if values.numel() else math.nan
-    return TensorRow(name, tuple(tensor.shape), nans, infinities, rms)
+    shape = tuple(tensor.shape)
+    return TensorRow(name, shape, nans, infinities, rms, slices=slices)
+
+
+def _broken_slices(values: Tensor) -> tuple[int, ...]:
+    """The few places along the first dimension that are not finite, else none."""
+    if values.ndim == 0:
+        return ()
+    broken = ~values.isfinite().reshape(len(values), -1).all(1)
+    places = broken.nonzero().flatten().tolist()
+    return tuple(places) if len(places) <= min(FEW, len(values) - 1) else ()
 
 
 def _beside_siblings(rows: list[TensorRow]) -> Iterator[TensorRow]:
@@ -227,7 +245,7 @@ def _beside_siblings(rows: list[TensorRow]) -> Iterator[TensorRow]:
         ratio = math.nan
         if len(sizes) >= SIBLINGS and (row.rms > 0 or not row.is_broken):
             ratio = row.rms / median(sizes)
-        yield TensorRow(row.name, row.shape, row.nans, row.infinities, row.rms, ratio)
+        yield replace(row, ratio=ratio)
 
 
 def _family(row: TensorRow) -> tuple[str, int]:
@@ -244,4 +262,5 @@ def _plain(row: TensorRow) -> dict[str, Any]:
         "infinities": row.infinities,
         "rms": row.rms if math.isfinite(row.rms) else None,
         "ratio": row.ratio if math.isfinite(row.ratio) else None,
+        "slices": list(row.slices),
     }

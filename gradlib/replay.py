@@ -86,6 +86,12 @@ class Replay:
             born = self.born
             place = f"{born.name} ({born.where})"
             told += f"\nThe first {born.kind} is at step {self.step}: {place}."
+            if born.where == "update":
+                told += (
+                    "\nThe optimizer's step made it, from weights and gradients that "
+                    "are finite: print that tensor's gradient and state, the rate, "
+                    "and what the step divides by."
+                )
         return told if self.report is None else f"{told}\n\n{self.report}"
 
 

@@ -256,6 +256,7 @@ def test_a_parameter_that_breaks_in_the_update_is_named(tmp_path):
     )
     assert (found.step, found.differs_at) == (1, None)
     assert found.born[1] == "update"
+    assert "print that tensor's gradient and state" in repr(found)
 
 
 def scaled_training(path, steps):
