@@ -21,8 +21,9 @@ OTHER_BATCH = (
 )
 
 FLOAT32 = (
-    "Run the 50 steps before {where} again from a checkpoint in float32 (or bfloat16): "
-    "finite numbers mean half precision; NaN at the same batch means that batch."
+    "Run the 50 steps before {where} again from a checkpoint whose weights are finite, "
+    "in float32 (or bfloat16): finite numbers mean half precision; NaN at the same "
+    "batch means that batch."
 )
 
 TENTH = (
