@@ -19,11 +19,21 @@ SLOW = 5
 """Units above which a test needs a reason."""
 
 REASONS = {
+    "tests/book/test_results.py": "trains over several seeds",
     "tests/build": "builds a small book, in processes of its own",
     "tests/colab": "makes an environment, and runs a chapter in it",
-    "tests/library/diagnosis/test_clinic.py": "a whole diagnosis, with its trials",
+    "tests/fuzz": "200 examples of each public function",
+    "tests/library/diagnosis/test_clinic.py": "diagnoses, up to thirty in one score",
     "tests/library/diagnosis/test_fixes.py": "a diagnosis, and the cured training",
+    "tests/library/diagnosis/test_verdict.py": "a training to its floor, diagnosed",
+    "tests/library/models/test_transformer.py": "trains with and without a warm-up",
+    "tests/library/test_guard.py": "starts two processes",
+    "tests/library/test_many_processes.py": "starts processes, and waits for lost ones",
+    "tests/library/test_ranks.py": "starts processes, and waits for lost ones",
+    "tests/library/test_watcher.py": "a program of its own, killed or ended",
     "tests/site": "opens pages of the built book in Chromium",
+    "tests/tools/test_run_seeds.py": "runs notebooks in kernels, one until its time-out",
+    "tests/tools/test_watching_benchmark.py": "a benchmark in small",
 }
 """Why tests of a file, or of a folder, take long."""
 
