@@ -29,10 +29,11 @@ REASONS = {
     "tests/library/models/test_transformer.py": "trains with and without a warm-up",
     "tests/library/test_guard.py": "starts two processes",
     "tests/library/test_many_processes.py": "starts processes, and waits for lost ones",
+    "tests/library/test_monitor.py": "looks through all tensors that are alive",
     "tests/library/test_ranks.py": "starts processes, and waits for lost ones",
     "tests/library/test_watcher.py": "a program of its own, killed or ended",
     "tests/site": "opens pages of the built book in Chromium",
-    "tests/tools/test_run_seeds.py": "runs notebooks in kernels, one until its time-out",
+    "tests/tools/test_run_seeds.py": "runs notebooks in kernels of their own",
     "tests/tools/test_watching_benchmark.py": "a benchmark in small",
 }
 """Why tests of a file, or of a folder, take long."""
