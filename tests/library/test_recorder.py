@@ -548,7 +548,6 @@ DYING = """
 import os, signal, sys
 import torch
 from pathlib import Path
-from types import SimpleNamespace
 from gradlib.whole_file import save_whole
 import gradlib.whole_file as home
 
