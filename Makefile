@@ -87,10 +87,10 @@ $(RUNTIME)/$(PYODIDE): | $(INSTALLED)
 	rm $(RUNTIME)/pyodide-$(PYODIDE).tgz
 	touch $@
 
-# Runs chapters (all, or CHAPTERS="causes ...") under ten base seeds; prints how often
-# each claim held and its smallest margin, and keeps both in recorded/.
+# Runs chapters (all, or CHAPTERS="causes ...") under SEEDS base seeds (ten); prints how
+# often each claim held and its smallest margin, and keeps both in recorded/.
 seeds: $(INSTALLED)
-	$(BIN)/python scripts/run_seeds.py --record $(CHAPTERS)
+	$(BIN)/python scripts/run_seeds.py --seeds $(or $(SEEDS),10) --record $(CHAPTERS)
 
 # Runs tests and chapters with the oldest, the newest and a CPU-only torch (all, or
 # NAMES="cpu ...").

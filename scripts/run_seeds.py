@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Run every chapter under several base seeds and print how each claim fared.
 
-    python scripts/run_seeds.py [--seeds 10] [--jobs 2] [--record] [chapter ...]
+    python scripts/run_seeds.py [--first 0] [--seeds 10] [--jobs 2] [--record]
+                                [chapter ...]
 
 Two chapters run at a time, unless ``--jobs`` says otherwise, with one thread each. The
 margin of a claim is its distance to the nearest bound: over half the width of a band,
 else over the size of the bound; below zero where the claim failed. Claims that are
 plain assertions have none. Rivals are what the claim is told apart from. With
 ``--record``, the result is kept in ``recorded/claims.json``, which a page of the book
-can show. The exit code is 1 if a chapter raised or a claim failed under any seed.
+can show; behind a first seed above 0, it is added to that of the seeds before. The exit
+code is 1 if a chapter raised or a claim failed under any seed.
 """
 
 import argparse
@@ -25,13 +27,14 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from book import ROOT, code_hash
+from book import ROOT, NotReadyError, code_hash
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-from recording import RECORDS, record
+from recording import RECORDS, read_records, record
 
 CHAPTERS = ROOT / "chapters"
+CLAIMS = RECORDS / "claims.json"
 TIMEOUT = 600
 ASSERTIONS = "plain assertions"
 
@@ -165,6 +168,54 @@ def written(margin: float | None) -> str:
     return "over 1000 %" if margin > 10 else f"{margin:.0%}".replace("%", " %")
 
 
+def joined(before: list[list[str]], after: list[list[str]]) -> list[list[str]]:
+    """The rows of two sets of seeds as those of both.
+
+    Example:
+        >>> after = ["s", "c", "5/5", "7 %", "y"]
+        >>> joined([["s", "c", "9/10", "26 %", "x"]], [after])
+        [['s', 'c', '14/15', '7 %', 'x, y']]
+    """
+    rows = {(section, claim): rest for section, claim, *rest in before}
+    for section, claim, held, least, rivals in after:
+        if known := rows.get((section, claim)):
+            pairs = zip(counts(known[0]), counts(held), strict=True)
+            held = "/".join(str(sum(pair)) for pair in pairs)
+            least = min(known[1], least, key=percent)
+            named = filter(None, [*known[2].split(", "), *rivals.split(", ")])
+            rivals = ", ".join(dict.fromkeys(named))
+        rows[section, claim] = [held, least, rivals]
+    return [[*key, *rest] for key, rest in rows.items()]
+
+
+def counts(held: str) -> tuple[int, ...]:
+    return tuple(map(int, held.split("/")))
+
+
+def percent(margin: str) -> float:
+    """A margin as `written`, in percent; infinite without one."""
+    return float(margin.removeprefix("over ").removesuffix(" %") or math.inf)
+
+
+def rows_before(name: str, first: int) -> list[list[str]]:
+    """The recorded rows of the seeds below ``first``.
+
+    Raises:
+        NotReadyError: they are not recorded, or the chapter has other code now.
+    """
+    if not first:
+        return []
+    kept = read_records(CLAIMS).get(name, {"code": "", "rows": []})
+    rows = kept["rows"] if kept["code"] == code_hash(chapter(name)) else []
+    seeds = min((counts(held)[1] for _, _, held, *_ in rows), default=0)
+    if seeds != first:
+        raise NotReadyError(
+            f"{name}: expected a record of {first} base seeds, got {seeds} in {CLAIMS} "
+            f"for the code as it is; run --seeds {first} --record first"
+        )
+    return rows
+
+
 def show(name: str, runs: list[Run], rows: list[list[str]]) -> None:
     seconds = [each.seconds for each in runs]
     print(f"\n{name}: {min(seconds):.0f} to {max(seconds):.0f} s a run")
@@ -182,7 +233,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, default=10, help="base seeds 0 to N-1")
+    parser.add_argument("--first", type=int, default=0, help="the first base seed")
+    parser.add_argument("--seeds", type=int, default=10, help="how many base seeds")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--record", action="store_true", help="keep the result")
     parser.add_argument("chapters", nargs="*", help="names; by default all of them")
@@ -195,11 +247,19 @@ def main() -> int:
     unknown = set(names) - set(known)
     if unknown:
         parser.error(f"unknown chapter {sorted(unknown)}; expected {known}")
+    if options.first < 0:
+        parser.error(f"--first: expected at least 0, got {options.first}")
+    seeds = range(options.first, options.first + options.seeds)
+    before: dict[str, list[list[str]]] = {}
+    if options.record:
+        try:
+            before = {name: rows_before(name, options.first) for name in names}
+        except NotReadyError as error:
+            parser.error(str(error))
     broken = 0
     with ThreadPoolExecutor(options.jobs) as pool:
         jobs = {
-            name: [pool.submit(run, name, seed) for seed in range(options.seeds)]
-            for name in names
+            name: [pool.submit(run, name, seed) for seed in seeds] for name in names
         }
         for name, futures in jobs.items():
             runs = [future.result() for future in futures]
@@ -208,11 +268,11 @@ def main() -> int:
             broken += sum(bool(each.errors) for each in runs)
             if options.record:
                 record(
-                    RECORDS / "claims.json",
+                    CLAIMS,
                     name,
-                    f"make seeds CHAPTERS={name}",
+                    f"make seeds CHAPTERS={name} SEEDS={seeds.stop}",
                     ["section", "claim", "held", "smallest margin", "rivals"],
-                    rows,
+                    joined(before[name], rows),
                     code_hash(chapter(name)),
                 )
     total = len(names) * options.seeds

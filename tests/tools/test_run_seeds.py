@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import run_seeds
+from recording import read_records
 from run_seeds import ASSERTIONS, Outcome, Run, margin, summarize
 
 CLAIMS = """
@@ -93,6 +94,41 @@ def test_smallest_margin_counts() -> None:
         for k, m in enumerate([0.4, 0.1, 20.0])
     ]
     assert summarize(runs) == [["s", "c", "3/3", "10 %", ""]]
+
+
+def test_more_seeds_join_those_before(
+    small_chapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, seed: int) -> Run:
+        outcome = Outcome("s", "c", holds=seed < 2, margin=1 - 0.5 * seed)
+        return Run(name, seed, 1.0, [outcome], [] if outcome.holds else ["s: c"])
+
+    monkeypatch.setattr(run_seeds, "run", run)
+    monkeypatch.setattr(run_seeds, "CLAIMS", tmp_path / "claims.json")
+    codes = []
+    for options in (["--seeds", "2"], ["--first", "2", "--seeds", "1"]):
+        command = ["run_seeds.py", *options, "--record", small_chapter]
+        monkeypatch.setattr(sys, "argv", command)
+        codes.append(run_seeds.main())
+    kept = read_records(run_seeds.CLAIMS)[small_chapter]
+    assert codes == [0, 1]
+    assert kept["command"] == "make seeds CHAPTERS=small SEEDS=3"
+    assert kept["rows"] == [["s", "c", "2/3", "0 %", ""]]
+
+
+def test_more_seeds_need_those_before(
+    small_chapter: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run_seeds, "CLAIMS", tmp_path / "claims.json")
+    monkeypatch.setattr(
+        sys, "argv", ["run_seeds.py", "--first", "3", "--record", small_chapter]
+    )
+    with pytest.raises(SystemExit):
+        run_seeds.main()
+    assert "small: expected a record of 3 base seeds, got 0" in capsys.readouterr().err
 
 
 def test_unknown_chapter_is_refused(
