@@ -103,6 +103,12 @@ def rises_after_skipping(factor: float) -> bool:
     return verdict(nonfinite.norm_not_finite, text) != NORMAL
 
 
+def ends_for_good(count: float) -> bool:
+    """A watched run without a loss, whose last norms are not finite."""
+    norms = [1.0] * 9 + [NAN] * int(count)
+    return speaks(nonfinite.norm_without_loss, records(grad_norm=norms))
+
+
 def surges(loss: float) -> bool:
     """Whether an explosion begins at its fifth record, not at the sixth."""
     sign = sign_of(rise.explosion, losses(*[1.0] * 4, loss, *[100.0] * 4))
@@ -260,6 +266,7 @@ LOG_BRACKETS = [
         5,
     ),
     Bracket("rules.log.nonfinite.RARE", rare, 0.07, 0.04),
+    Bracket("rules.log.nonfinite.FOR_GOOD", ends_for_good, 2, 3),
     Bracket("rules.log.nonfinite.CALM", rises_after_skipping, 1.3, 2.0),
     Bracket(
         "rules.log.rise.EXTREME_LOSS",

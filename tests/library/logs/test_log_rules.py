@@ -49,6 +49,11 @@ def falling_scale(start, count):
     return "".join(overflow(start / 2**k, start / 2 ** (k + 1)) for k in range(count))
 
 
+def norms_alone(norms):
+    """Rows of a run that was watched without a loss."""
+    return "".join(f"step: {k}, grad_norm: {n}\n" for k, n in enumerate(norms, 1))
+
+
 def box(**rows):
     lines = [f"| {name} | {value} |\n" for name, value in rows.items()]
     return "".join(["-------------\n", *lines, "-------------\n"])
@@ -117,6 +122,10 @@ PAIRS = {
     "norm_not_finite": (
         trainer(falling(9), norms=[NAN, *[1.5] * 8]),
         trainer(noisy(2.5, 9), norms=[1.5] * 9),
+    ),
+    "norm_without_loss": (
+        norms_alone([1.5] * 9 + [NAN] * 3),
+        norms_alone([1.5] * 9 + [math.inf] * 3 + [1.5]),
     ),
     "average_not_finite": (
         write("metric_logger", run()),
@@ -261,6 +270,7 @@ def test_a_sign_is_whole(rule):
         ("gone_at_once", "broken", "bad_data", 2),
         ("constant_norm", "broken", "fp16_overflow", 1),
         ("scale_collapse", "broken", "fp16_overflow", 21),
+        ("norm_without_loss", "broken", "fp16_overflow", 10),
         ("overflow_and_rise", "broken", "lr_too_high", 7),
         ("explosion", "broken", "lr_too_high", 4),
         ("perplexity_rise", "broken", "lr_too_high", 50),
@@ -359,6 +369,18 @@ def test_a_part_of_the_loss_is_named():
         for k in range(9)
     )
     assert diagnose_log(text).findings[0].layer == "rpn_loss"
+
+
+@pytest.mark.parametrize(
+    ("norms", "cause"),
+    [
+        ([NAN] * 4, "bad_data"),
+        ([1.5] * 9 + [40.0, *[NAN] * 4], "lr_too_high"),
+        ([1.5] * 9 + [math.inf] * 4, "fp16_overflow"),
+    ],
+)
+def test_norms_without_a_loss_are_enough_to_call_a_run_broken(norms, cause):
+    assert diagnose_log(norms_alone(norms)).cause == cause
 
 
 def test_a_missing_loss_with_a_bad_norm_is_a_hidden_nan():

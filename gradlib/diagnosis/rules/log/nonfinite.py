@@ -34,6 +34,10 @@ usual work: it tries a doubled scale every 2,000 steps and skips one update."""
 CALM = 1.5
 """Loss after over loss before, up to which it did not rise but scatters."""
 
+FOR_GOOD = 3
+"""Records in a row up to the end without a finite norm, from which on it does not come
+back: a loss scaler that searches skips one or two."""
+
 LOWEST = 0.01
 """Lowest loss over the median, above which a loss of exactly 0 is not where the run was
 heading."""
@@ -305,6 +309,34 @@ def norm_not_finite(log: TrainingLog) -> Sign | None:
         test="Look at the loss and the loss scale of the next 100 steps: if the loss "
         "still falls only these updates are lost; if both stand still, run 50 steps in "
         "float32.",
+    )
+
+
+def norm_without_loss(log: TrainingLog) -> Sign | None:
+    """No loss was logged, and from some record on no norm is finite."""
+    norm = log.norm
+    if log.loss or norm is None or not norm.bad:
+        return None
+    finite = norm.finite
+    place = bisect_right(norm.steps, finite.steps[-1]) if len(finite) else 0
+    if len(norm) - place < FOR_GOOD:
+        return None
+    step, lead = norm.steps[place], "start"
+    if before := finite.values[-100:]:
+        usual = max(median(before), TINY)
+        lead = "climb" if max(before[-3:]) > NORM_CLIMB * usual else "quiet"
+    return Sign(
+        BROKEN,
+        f"{norm.name} is {norm.values[place]} at {log.at(step)}, and at none of the "
+        f"{len(norm) - place - 1} records after it finite. No loss was logged.",
+        _causes_of_nan(log, lead),
+        step,
+        norm.name,
+        {
+            "first bad step": log.log.shown(step),
+            "records after it": len(norm) - place - 1,
+        },
+        _test_of_nan(log, lead, step).format(where=log.at(step)),
     )
 
 

@@ -21,6 +21,7 @@ LOG_RULES: tuple[LogRule, ...] = (
     loss_scale.scaler_searching,
     loss_scale.overflow_and_rise,
     nonfinite.norm_not_finite,
+    nonfinite.norm_without_loss,
     nonfinite.average_not_finite,
     rise.explosion,
     rise.perplexity_rise,
