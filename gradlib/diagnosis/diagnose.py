@@ -1,5 +1,6 @@
 """Diagnose a training that can be run: watch it, try small changes, name the cause."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -146,9 +147,10 @@ def _in_another_order(examination: Examination) -> tuple[list[Finding], Verdict]
 
 def _watched(examination: Examination) -> str:
     curve, setup = examination.curve, examination.setup
+    ends_in_nan = bool(curve.losses) and math.isnan(curve.losses[-1])
     watched = (
         f"{len(curve.losses)} updates on {len(setup.batches)} batches; the loss went "
-        f"from {curve.start:.4g} to {curve.end:.4g}"
+        f"from {curve.start:.4g} to {math.nan if ends_in_nan else curve.end:.4g}"
     )
     if curve.naive is not None:
         watched += f" (a constant output reaches {curve.naive:.4g})"

@@ -209,7 +209,7 @@ def in_range(case: Case, finding: Finding) -> Case:
     """The named operation with its eps or clamp; else logits into cross entropy."""
     safe: dict[str, Callable[[Tensor], Tensor]] = {
         "torch.log(x.clamp_min(1e-8))": lambda x: torch.log(x.clamp_min(1e-8)),
-        "torch.sqrt(x + 1e-8)": lambda x: torch.sqrt(x + 1e-8),
+        "torch.sqrt(x.clamp_min(1e-8))": lambda x: torch.sqrt(x.clamp_min(1e-8)),
         "torch.exp(x.clamp(max=10))": lambda x: torch.exp(x.clamp(max=10)),
     }
     named = {

@@ -29,7 +29,7 @@ OVERFLOWING = 1e20
 REMEDIES = {
     "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
     "F.log_softmax or cross entropy on logits.",
-    "sqrt": "torch.sqrt(x + 1e-8).",
+    "sqrt": "torch.sqrt(x.clamp_min(1e-8)).",
     "norm": "torch.sqrt(x.pow(2).sum(-1) + 1e-8) instead of the norm.",
     "std": "torch.sqrt(x.var(-1, correction=0) + 1e-8) instead of std.",
     "exp": "torch.exp(x.clamp(max=10)).",

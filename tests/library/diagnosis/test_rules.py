@@ -569,6 +569,26 @@ def test_a_division_of_small_numbers_in_half_precision_overflows_nothing() -> No
     assert ask("overflow in half precision", made()) is None
 
 
+@pytest.mark.parametrize("lowest", [0.0, -1.0])
+def test_the_cure_of_a_root_holds_at_zero_and_below(lowest: float) -> None:
+    """The branch of a root that where() throws away has a gradient that is NaN."""
+
+    def rooted(root: Callable[[Tensor], Tensor]) -> Case:
+        def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            x, y = batch
+            error = (model(x) - y).square().mean(1)
+            error = torch.cat([error, error[:1] * 0 + lowest])
+            return torch.where(error > 0, root(error), error).mean()
+
+        return case(mlp(4, 1), curve()) | {"loss_fn": None, "loss": loss}
+
+    finding = ask("undefined operation", rooted(torch.sqrt))
+    assert finding is not None
+    assert "torch.sqrt(x.clamp_min(1e-8))" in finding.fix
+    cured = rooted(lambda x: torch.sqrt(x.clamp_min(1e-8)))
+    assert ask("undefined operation", cured) is None
+
+
 def test_a_step_that_leaves_all_dead_behind_replaces_no_weights() -> None:
     """One huge step, then none: the learning rate, and not a checkpoint."""
     made = case(mlp(4, 1), curve(), sgd=True, lr=3e3)

@@ -227,7 +227,8 @@ def hidden_nan(log: TrainingLog) -> Sign | None:
         f"The loss is exactly 0 from {log.at(loss.steps[zeros[0]])} on"
         + (f", after {before:.4g}" if math.isfinite(before) else "")
         + (", with a gradient norm that is not finite" if bad_norm else "")
-        + ": the Hugging Face Trainer replaces NaN by 0 in the mean that it prints.",
+        + ": the Hugging Face Trainer leaves NaN out of what it prints, and prints 0 "
+        "where nothing else is left.",
         (
             ("fp16_overflow", 0.7),
             ("bad_data", 0.4),
