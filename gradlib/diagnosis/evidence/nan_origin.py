@@ -37,6 +37,8 @@ class NanOrigin:
         calm: Loss and gradients were of ordinary size just before.
         skipped: A scaler skipped the update, and its scale is not the reason.
         pushed: The largest gradient that reached the operation ``backward``.
+        updated: The parameter that an update before made NaN, if one did.
+        updated_at: That update.
     """
 
     step: int | None = None
@@ -47,6 +49,8 @@ class NanOrigin:
     calm: bool = False
     skipped: bool = False
     pushed: float = 0.0
+    updated: str = ""
+    updated_at: int = 0
 
 
 def find_nan_origin(
@@ -108,6 +112,8 @@ def _dissect(setup: TrainingSetup, step: int, scalers: Sequence[Any]) -> NanOrig
     try:
         for before in range(step):
             setup.update(before)
+            if not result.updated:
+                result.updated, result.updated_at = _nan_in(setup.model), before
         for scaler in scalers:
             scaler._scale = None
             scaler._init_scale = 1.0
@@ -122,6 +128,12 @@ def _dissect(setup: TrainingSetup, step: int, scalers: Sequence[Any]) -> NanOrig
     else:
         result.layer = seen.first_bad()
     return result
+
+
+def _nan_in(model: nn.Module) -> str:
+    """The first parameter that holds NaN."""
+    named = model.named_parameters()
+    return next((name for name, p in named if bool(p.isnan().any())), "")
 
 
 class GradientOrder:

@@ -356,6 +356,29 @@ def strange_option(examination: Examination) -> Finding | None:
     return None
 
 
+def undefined_update(examination: Examination) -> Finding | None:
+    """Loss and gradients are finite, and the update makes a weight NaN."""
+    origin = examination.origin
+    if not origin.updated or not origin.calm:
+        return None
+    name, step = origin.updated, origin.updated_at
+    column = examination.base.norms[name]
+    norm = column[step] if step < len(column) else math.nan
+    return Finding(
+        "optimizer_misconfigured",
+        layer_of(name),
+        f"At step {step} loss and gradients are finite, and the update makes {name} "
+        f"NaN; the norm of its gradient is {max(norm, 0.0):.3g} there.",
+        {"step": step, "gradient norm": norm, "first bad step": origin.step},
+        0.92,
+        fix="Leave out of the update what has a gradient of 0, or divide by "
+        "g.norm() + 1e-8 and not by the norm alone."
+        if norm == 0
+        else "Look in the optimizer's step for what divides, takes a root or reads its "
+        "state: a small eps inside, and a fresh state.",
+    )
+
+
 def small_epsilon(examination: Examination) -> Finding | None:
     """A larger epsilon of Adam cures where gradients are close to zero."""
     groups = examination.setup.optimizer.param_groups

@@ -72,6 +72,7 @@ RULES: list[Rule] = [
     Rule("rounded average", numerics.rounded_average),
     Rule("impossible samples", data.impossible_samples),
     Rule("undefined operation", numerics.undefined_operation),
+    Rule("undefined update", optimizer.undefined_update),
     Rule("refused values", numerics.refused_values),
     Rule("outlying samples", data.outlying_samples),
     Rule("softmax over samples", meaning.softmax_over_samples),

@@ -61,6 +61,39 @@ def backbone_left_out() -> Case:
     return dict(made, optimizer=torch.optim.Adam(head, lr=1e-2))
 
 
+class OfLengthOne(torch.optim.Optimizer):
+    """Gradient descent whose steps have the length of the rate, parameter by parameter.
+
+    p <- p - lr g / (|g| + eps)
+    """
+
+    def __init__(self, parameters: Any, eps: float) -> None:
+        super().__init__(parameters, {"lr": 1e-2, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    length = p.grad.norm() + group["eps"]
+                    p.sub_(group["lr"] * p.grad / length)
+
+
+def steps_of_length_one(eps: float) -> Case:
+    """A part of the model is switched off after eight batches: its gradient is 0."""
+    model = mlp(4, 1, side=nn.Linear(4, 32))
+    batches = [(x, y, float(k < 8)) for k, (x, y) in enumerate(curve())]
+
+    def loss(model: Any, batch: tuple[Tensor, Tensor, float]) -> Tensor:
+        x, y, share = batch
+        h = model.act1(model.fc1(x)) + share * model.side(x)
+        return F.mse_loss(model.fc3(model.act2(model.fc2(h))), y)
+
+    return case(
+        model, batches, loss=loss, optimizer=OfLengthOne(model.parameters(), eps)
+    )
+
+
 def rounded() -> Case:
     made = good_regression()
     return dict(made, loss_fn=lambda out, y: F.mse_loss(torch.round(out), y))
@@ -481,6 +514,10 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "strange option": (lambda: decayed(0.5), lambda: decayed(5e-4)),
     "plain depth": (lambda: deep(False), lambda: deep(True)),
     "vanishing signal": (lambda: sigmoids(nn.Sigmoid), lambda: sigmoids(nn.ReLU)),
+    "undefined update": (
+        lambda: steps_of_length_one(0.0),
+        lambda: steps_of_length_one(1e-8),
+    ),
     "small epsilon": (lambda: solved(1e-15), good_regression),
     "missing warm-up": (lambda: attention(5e-2), lambda: attention(3e-3)),
     "fast steps": (lambda: case(mlp(8, 4), classes(), sgd=True, lr=30.0), good),
@@ -567,6 +604,29 @@ def test_a_division_of_small_numbers_in_half_precision_overflows_nothing() -> No
     assert finding is not None
     assert "a.float()" in finding.fix
     assert ask("overflow in half precision", made()) is None
+
+
+def test_an_update_that_divides_by_a_norm_of_zero_is_named() -> None:
+    report = run(steps_of_length_one(0.0))
+    assert report.cause == "optimizer_misconfigured"
+    assert report.findings[0].layer == "side"
+    assert "At step 8 loss and gradients are finite" in report.findings[0].symptom
+    assert "g.norm() + 1e-8" in report.findings[0].fix
+    assert run(steps_of_length_one(1e-8)).cause == "healthy"
+
+
+def test_an_update_that_reads_a_spoiled_state_is_named() -> None:
+    made = good()
+    for p in made["model"].fc2.parameters():
+        made["optimizer"].state[p] = {
+            "step": torch.tensor(9.0),
+            "exp_avg": torch.zeros_like(p),
+            "exp_avg_sq": torch.full_like(p, torch.nan),
+        }
+    finding = ask("undefined update", made)
+    assert finding is not None
+    assert finding.layer == "fc2"
+    assert "a fresh state" in finding.fix
 
 
 @pytest.mark.parametrize("lowest", [0.0, -1.0])
