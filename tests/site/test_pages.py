@@ -73,8 +73,7 @@ def unfold(page: Page) -> None:
 
 def keep_shot(page: Page, name: str, mode: str) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
-    path = SHOTS / f"{name.replace('/', '-')}-{mode}.jpg"
-    page.screenshot(path=path, full_page=True, type="jpeg", quality=80)
+    page.screenshot(path=SHOTS / f"{name.replace('/', '-')}-{mode}.png", full_page=True)
 
 
 def join_alike(page: Page) -> None:
