@@ -363,13 +363,14 @@ def undefined_update(examination: Examination) -> Finding | None:
         return None
     name, step = origin.updated, origin.updated_at
     column = examination.base.norms[name]
-    norm = column[step] if step < len(column) else math.nan
+    norm = column[step] if step < len(column) else -1.0
+    pushed = f"the norm of its gradient is {norm:.3g}" if norm >= 0 else "no gradient"
     return Finding(
         "optimizer_misconfigured",
         layer_of(name),
         f"At step {step} loss and gradients are finite, and the update makes {name} "
-        f"NaN; the norm of its gradient is {max(norm, 0.0):.3g} there.",
-        {"step": step, "gradient norm": norm, "first bad step": origin.step},
+        f"NaN ({pushed} there).",
+        {"step": step, "first bad step": origin.step},
         0.92,
         fix="Leave out of the update what has a gradient of 0, or divide by "
         "g.norm() + 1e-8 and not by the norm alone."

@@ -320,7 +320,8 @@ def norm_without_loss(log: TrainingLog) -> Sign | None:
         return None
     finite = norm.finite
     place = bisect_right(norm.steps, finite.steps[-1]) if len(finite) else 0
-    if len(norm) - place < FOR_GOOD:
+    rest = len(norm) - place
+    if rest < FOR_GOOD:
         return None
     step, lead = norm.steps[place], "start"
     if before := finite.values[-100:]:
@@ -329,14 +330,11 @@ def norm_without_loss(log: TrainingLog) -> Sign | None:
     return Sign(
         BROKEN,
         f"{norm.name} is {norm.values[place]} at {log.at(step)}, and at none of the "
-        f"{len(norm) - place - 1} records after it finite. No loss was logged.",
+        f"{rest - 1} records after it finite. No loss was logged.",
         _causes_of_nan(log, lead),
         step,
         norm.name,
-        {
-            "first bad step": log.log.shown(step),
-            "records after it": len(norm) - place - 1,
-        },
+        {"first bad step": log.log.shown(step), "records after it": rest - 1},
         _test_of_nan(log, lead, step).format(where=log.at(step)),
     )
 
