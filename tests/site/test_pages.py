@@ -79,8 +79,8 @@ def keep_shot(page: Page, name: str, mode: str) -> None:
 def join_alike(page: Page) -> None:
     """Melt pieces of code that look like an earlier one into the text around them.
 
-    axe then measures the contrast of each look once, and not that of ten thousand
-    pieces, for which it takes five times as long.
+    axe then measures the contrast of each look once, and not that of some ten thousand
+    pieces, for which it takes several times as long.
     """
     page.evaluate(JOIN_ALIKE)
 
@@ -168,6 +168,20 @@ def test_page_served_in_light(browser: Browser, address: str, name: str) -> None
         page.set_viewport_size(PHONE)
         check_accessible(page, "light on a phone", frame_only=True)
         assert (seen.errors, seen.strangers, seen.missing) == ([], [], [])
+
+
+@pytest.mark.parametrize("kind", ["k", "mi", "s2"])
+def test_a_pale_kind_of_code_is_found_once_alike_pieces_are_joined(
+    browser: Browser, address: str, kind: str
+) -> None:
+    url = f"{address}chapters/concepts.html"
+    with visit(browser, url, viewport=DESK, color_scheme="light") as seen:
+        pale = f"article pre span.{kind} {{color: #ccc !important}}"
+        seen.page.add_style_tag(content=pale)
+        unfold(seen.page)
+        join_alike(seen.page)
+        with pytest.raises(AssertionError, match="color-contrast"):
+            check_accessible(seen.page, "light")
 
 
 @pytest.mark.parametrize("name", PAGES)
