@@ -54,30 +54,31 @@ class Feedforward(nn.Module):
         m, hidden = self.branch_layers, list(self.layers)[1:-1]
         return [hidden[k : k + m] for k in range(0, len(hidden), m)] if m else []
 
-    def step(self, x: Tensor, k: int) -> Tensor:
-        """Norm, activation and layer number ``k`` >= 1."""
-        if self.norms:
-            x = self.norms[k - 1](x)
-        x = self.activations[k - 1](x)
-        last = k == len(self.layers) - 1
-        x = self.layers[k](self.pool(x) if last and self.pool else x)
+    def through(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Norm, activation and layer, for the layers ``start`` >= 1 to ``stop`` - 1."""
+        layers, activations = list(self.layers), list(self.activations)
+        norms, last = list(self.norms), len(layers) - 1
+        for k in range(start, stop):
+            if norms:
+                x = norms[k - 1](x)
+            x = activations[k - 1](x)
+            if k == last and self.pool is not None:
+                x = self.pool(x)
+            x = layers[k](x)
         return x
 
     def branch(self, x: Tensor, block: int) -> Tensor:
         """The residual branch of a block, scaled, without the skip."""
         first = 1 + block * self.branch_layers
-        for k in range(first, first + self.branch_layers):
-            x = self.step(x, k)
+        x = self.through(x, first, first + self.branch_layers)
         return x * (self.scale if self.scales is None else self.scales[block])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers[0](x.flatten(1) if self.pool is None else x)
         for block in range(len(self.branches)):
             x = x + self.branch(x, block)
-        first = len(self.layers) - 1 if self.branch_layers else 1
-        for k in range(first, len(self.layers)):
-            x = self.step(x, k)
-        return x
+        depth = len(self.layers)
+        return self.through(x, depth - 1 if self.branch_layers else 1, depth)
 
 
 def deep_mlp(
