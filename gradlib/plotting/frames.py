@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from gradlib.plotting.style import INK, PALETTE, PAPER, Array
@@ -27,7 +28,6 @@ THEMED = {
 SAVING: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.hashsalt": "gradlib",
-    "savefig.bbox": None,
 }
 # The name in href="#name" and in url(#name).
 REFERENCE = re.compile(r"(?<=^#)\S+$|(?<=url\(#)[^)]+")
@@ -72,8 +72,7 @@ def draw_frames(
         for axes in panels:
             _share_limits(axes)
     for figure in figures:
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        _lay_out(figure)
     for axes in panels:
         _share_place(axes)
     for axes in bars:
@@ -108,6 +107,13 @@ def _share_limits(axes: Sequence[Axes]) -> None:
             getattr(ax, f"set_{name}lim")(*((high, low) if falling else (low, high)))
 
 
+def _lay_out(figure: Figure) -> None:
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+
+
 def _share_place(axes: Sequence[Axes]) -> None:
     """Put axes where all of them have room."""
     left, bottom, right, top = _extents(axes)
@@ -139,8 +145,11 @@ def _put(
 def _parsed(figure: Figure) -> Element:
     """The figure as a tree without namespaces, names and spare digits."""
     file = io.StringIO()
+    # `savefig` would draw twice.
+    figure.dpi = 144
     with matplotlib.rc_context(SAVING):
-        figure.savefig(file, format="svg", dpi=144, metadata={"Date": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(file, metadata={"Date": None})
     root = ElementTree.fromstring(file.getvalue())
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
