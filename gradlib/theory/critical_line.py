@@ -122,14 +122,24 @@ def inside_limits(q: float) -> float:
 
 
 def root(f: Callable[[float], float], low: float, high: float) -> float:
-    """Where ``f`` changes sign, by bisection of the logarithm."""
-    rising = f(low) < 0
+    """Where ``f`` changes sign, by the Illinois method on the logarithm.
+
+    A secant between two ends of unlike sign; an end that stays twice in a row counts
+    half, so that it comes nearer, too.
+    """
+    below, above = f(low), f(high)
+    stayed = 0
     while high / low - 1 > 1e-13:
-        middle = math.sqrt(low * high)
-        if middle in (low, high):
+        middle = low * (high / low) ** (below / (below - above))
+        if not low < middle < high:
             break
-        if (f(middle) < 0) == rising:
-            low = middle
+        value = f(middle)
+        if (value < 0) == (below < 0):
+            low, below = middle, value
+            above /= 2 if stayed > 0 else 1
+            stayed = 1
         else:
-            high = middle
-    return math.sqrt(low * high)
+            high, above = middle, value
+            below /= 2 if stayed < 0 else 1
+            stayed = -1
+    return low if abs(below) < abs(above) else high
