@@ -1,6 +1,6 @@
-"""The schedule made for Adafactor is built without an initial rate, which is then 0.0,
-and since relative steps are off it stays there. The loss of the T5 model is nearly
-constant."""
+"""The schedule made for Adafactor is built without an initial rate, which is then
+0.0, and since relative steps are off it stays there. The loss of the T5 model is
+nearly constant."""
 
 import torch
 import torch.nn.functional as F

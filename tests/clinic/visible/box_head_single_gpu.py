@@ -1,5 +1,5 @@
-"""A detector is trained on one card with a learning rate far too large for its small batches.
-The box loss grows within the first steps and becomes NaN."""
+"""A detector is trained on one card with a learning rate far too large for its small
+batches. The box loss grows within the first steps and becomes NaN."""
 
 import torch
 import torch.nn.functional as F

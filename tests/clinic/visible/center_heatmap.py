@@ -1,5 +1,5 @@
-"""A detector that finds the centers of objects is trained by a rewritten loop that never clears the gradients.
-The loss falls at first, then it grows and stays high."""
+"""A detector that finds the centers of objects is trained by a rewritten loop that
+never clears the gradients. The loss falls at first, then it grows and stays high."""
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,6 @@
-"""The color loss of a low-light enhancer takes the root of a sum of squares, which is zero for an all black frame.
-The gradient of the root is infinite there, and the loss is NaN after the first such frame."""
+"""The color loss of a low-light enhancer takes the root of a sum of squares, which is
+zero for an all black frame. The gradient of the root is infinite there, and the loss
+is NaN after the first such frame."""
 
 import torch
 import torch.nn.functional as F

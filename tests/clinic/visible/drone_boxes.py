@@ -1,5 +1,6 @@
-"""A few annotated boxes of an aerial data set have a height of zero, and the target is the logarithm of the height.
-The loss is NaN from the first batch on that holds such a box."""
+"""A few annotated boxes of an aerial data set have a height of zero, and the target
+is the logarithm of the height. The loss is NaN from the first batch on that holds
+such a box."""
 
 import torch
 import torch.nn.functional as F

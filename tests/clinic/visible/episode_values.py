@@ -59,7 +59,9 @@ class PPO:
             action = dist.sample()
             _, reward, done = self.env.step(action)
             keep.append((state, action, dist.log_prob(action), value, reward, done))
-        states, actions, logps, values, rewards, dones = map(torch.stack, zip(*keep))
+        states, actions, logps, values, rewards, dones = map(
+            torch.stack, zip(*keep, strict=True)
+        )
         following = torch.cat([values[1:], self.model(self.env.state)[1][None]])
         go_on = 1 - dones if self.stop_at_end else torch.ones_like(dones)
         advantages, last = torch.zeros_like(rewards), 0.0

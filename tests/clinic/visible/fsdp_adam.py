@@ -1,6 +1,6 @@
-"""Weights and the moments of AdamW are held in bfloat16, since the optimizer takes over
-the type of the parameters. The loss flattens at a far higher value than with float32
-masters."""
+"""Weights and the moments of AdamW are held in bfloat16, since the optimizer takes
+over the type of the parameters. The loss flattens at a far higher value than with
+float32 masters."""
 
 import math
 

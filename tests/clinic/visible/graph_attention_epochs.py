@@ -1,5 +1,6 @@
-"""The rows of the node features, of the adjacency and of the labels are shuffled for every epoch, though the columns of the
-adjacency keep the old order. The loss stays at the logarithm of the number of classes."""
+"""The rows of the node features, of the adjacency and of the labels are shuffled for
+every epoch, though the columns of the adjacency keep the old order. The loss stays at
+the logarithm of the number of classes."""
 
 import torch
 import torch.nn.functional as F

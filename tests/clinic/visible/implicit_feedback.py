@@ -1,5 +1,6 @@
-"""A recommender applies a sigmoid to its score before a loss that applies the sigmoid itself.
-The loss cannot fall below the value of a score of zero, and the score settles on the flat end of the sigmoid."""
+"""A recommender applies a sigmoid to its score before a loss that applies the sigmoid
+itself. The loss cannot fall below the value of a score of zero, and the score settles
+on the flat end of the sigmoid."""
 
 import torch
 import torch.nn.functional as F

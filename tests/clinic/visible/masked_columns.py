@@ -1,5 +1,6 @@
-"""The pretraining loss of a table divides each squared error by the variance of its column within the batch, and by the mean
-where the variance is zero. A rare flag with a small negative mean makes the loss fall without an end."""
+"""The pretraining loss of a table divides each squared error by the variance of its
+column within the batch, and by the mean where the variance is zero. A rare flag with
+a small negative mean makes the loss fall without an end."""
 
 import torch
 from torch import nn

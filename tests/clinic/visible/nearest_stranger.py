@@ -1,5 +1,6 @@
-"""Two views of a picture form a pair, and the triplet loss takes the nearest of all other pictures as the negative.
-The embeddings shrink to one point, and the loss stays at the margin."""
+"""Two views of a picture form a pair, and the triplet loss takes the nearest of all
+other pictures as the negative. The embeddings shrink to one point, and the loss stays
+at the margin."""
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,5 @@
-"""The adapter matrices are kept in float16, where Adam's eps of 1e-8 rounds to zero. The
-second loss is not a number, at any learning rate."""
+"""The adapter matrices are kept in float16, where Adam's eps of 1e-8 rounds to zero.
+The second loss is not a number, at any learning rate."""
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,6 @@
-"""A physics-informed net raises its own output to the power 1.2. As soon as the output is negative at some point,
-the power is NaN, and so are the loss and all weights."""
+"""A physics-informed net raises its own output to the power 1.2. As soon as the
+output is negative at some point, the power is NaN, and so are the loss and all
+weights."""
 
 import torch
 from torch import nn

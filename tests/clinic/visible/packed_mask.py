@@ -1,6 +1,6 @@
-"""The data set keeps a loss mask for reuse and sets the pad positions of every sample in
-that same tensor. After some dozen steps the mask is zero everywhere, and the loss is
-0.0 from then on."""
+"""The data set keeps a loss mask for reuse and sets the pad positions of every sample
+in that same tensor. After some dozen steps the mask is zero everywhere, and the loss
+is 0.0 from then on."""
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +94,7 @@ def _build(copy):
     for _ in range(110):
         rows = [dataset[index + i] for i in range(6)]
         index += len(rows)
-        batches.append(tuple(torch.stack(part) for part in zip(*rows)))
+        batches.append(tuple(torch.stack(part) for part in zip(*rows, strict=True)))
     model = GPT()
     opt = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.1)
     return dict(model=model, loss=_loss, optimizer=opt, batches=batches, clip=1.0)

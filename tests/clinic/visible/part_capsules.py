@@ -1,5 +1,6 @@
-"""The likelihood of an image under a mixture of capsules is the logarithm of a sum of plain exponentials.
-After some dozens of steps the densities are so large that the exponential is infinite, and the loss becomes NaN."""
+"""The likelihood of an image under a mixture of capsules is the logarithm of a sum of
+plain exponentials. After some dozens of steps the densities are so large that the
+exponential is infinite, and the loss becomes NaN."""
 
 import math
 

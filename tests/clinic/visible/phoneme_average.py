@@ -56,7 +56,9 @@ class Speaker(nn.Module):
         x = self.encoder(self.embed(phones))
         length = self.duration(x)[..., 0]
         x = x + self.phone_level(average)
-        x = torch.stack([row.repeat_interleave(d, 0) for row, d in zip(x, durations)])
+        x = torch.stack(
+            [row.repeat_interleave(d, 0) for row, d in zip(x, durations, strict=True)]
+        )
         return self.mel(self.decoder(x)), length
 
 
@@ -87,7 +89,7 @@ def _build(guard):
     batches = []
     for _ in range(110):
         rows = [_sentence(timbre, lasts, guard) for _ in range(12)]
-        batches.append(tuple(torch.stack(part) for part in zip(*rows)))
+        batches.append(tuple(torch.stack(part) for part in zip(*rows, strict=True)))
     model = Speaker()
     opt = torch.optim.Adam(model.parameters(), lr=2e-3, betas=(0.9, 0.98), eps=1e-9)
     return dict(model=model, loss=_loss, optimizer=opt, batches=batches, clip=1.0)

@@ -1,6 +1,6 @@
-"""The actor's micro batch is larger than what one worker gets of the mini batch, so the
-number of accumulation steps comes out as zero. The loss looks normal, the gradient is
-not a number, and the policy stays as it was."""
+"""The actor's micro batch is larger than what one worker gets of the mini batch, so
+the number of accumulation steps comes out as zero. The loss looks normal, the
+gradient is not a number, and the policy stays as it was."""
 
 import torch
 import torch.nn.functional as F
@@ -77,7 +77,9 @@ class Actor:
     def update(self, batch):
         self.opt.zero_grad()
         total, parts = 0.0, 0
-        for ids, old, adv in zip(*(x.split(self.micro_batch) for x in batch)):
+        for ids, old, adv in zip(
+            *(x.split(self.micro_batch) for x in batch), strict=True
+        ):
             ratio = torch.exp(self.policy.logps(ids) - old)
             adv = adv[:, None]
             clipped = ratio.clamp(0.8, 1.2)

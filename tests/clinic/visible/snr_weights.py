@@ -1,5 +1,6 @@
-"""The loss of each diffusion step is weighted by min(snr, 5) / snr, and a rescaled noise schedule ends in a step whose snr is zero.
-The loss is NaN as soon as a batch draws that step."""
+"""The loss of each diffusion step is weighted by min(snr, 5) / snr, and a rescaled
+noise schedule ends in a step whose snr is zero. The loss is NaN as soon as a batch
+draws that step."""
 
 import torch
 from torch import nn

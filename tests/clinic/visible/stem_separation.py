@@ -3,7 +3,6 @@ distortion ratio is then zero over zero. The loss is not a number from the first
 chunk on."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 CAUSE = "loss_numerics"
@@ -61,7 +60,7 @@ def _tone(low, high, count):
 def _build(guard):
     torch.manual_seed(2521)
     batches = []
-    for i in range(120):
+    for _i in range(120):
         bass, melody = _tone(5, 20, 16), _tone(40, 90, 16)
         if torch.rand(()) < 0.04:
             bass[torch.randint(16, ())] = 0.0

@@ -1,5 +1,6 @@
-"""The score of a wrapped normal is next to zero for a wide noise, and the loss divides by its mean square.
-An output that is not scaled in the same way makes the loss as large as 1e17."""
+"""The score of a wrapped normal is next to zero for a wide noise, and the loss
+divides by its mean square. An output that is not scaled in the same way makes the
+loss as large as 1e17."""
 
 import math
 

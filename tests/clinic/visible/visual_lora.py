@@ -1,6 +1,6 @@
-"""The adapters and the projector of a visual language model are tuned with ten times the
-rate they bear. The loss falls for a while, then it jumps up and does not come down
-again."""
+"""The adapters and the projector of a visual language model are tuned with ten times
+the rate they bear. The loss falls for a while, then it jumps up and does not come
+down again."""
 
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,6 @@
-"""A flow for audio computes in half precision, with a fixed loss scale. At a loud passage the scaled gradient of the
-normalization layer no longer fits into float16, and the loss is NaN from then on."""
+"""A flow for audio computes in half precision, with a fixed loss scale. At a loud
+passage the scaled gradient of the normalization layer no longer fits into float16,
+and the loss is NaN from then on."""
 
 import torch
 from torch import nn
@@ -59,7 +60,7 @@ class WaveFlow(nn.Module):
     def forward(self, x):
         x = x.to(self.dtype)
         logdet = 0
-        for norm, coupling in zip(self.norms, self.couplings):
+        for norm, coupling in zip(self.norms, self.couplings, strict=True):
             x, first = norm(x)
             x, second = coupling(x)
             logdet = logdet + first + second
