@@ -202,7 +202,7 @@ CAUSES: dict[str, Cause] = {
         "transformers#compare-the-cures",
     ),
     "objective_out_of_reach": Cause(
-        "a free scalar runs away, since its objective cannot be reached",
+        "the objective cannot be reached: a scalar, or the loss itself, runs away",
         "Bound it: log_alpha.clamp(-5, 2).exp(); set a target that can be reached "
         "(entropy below log(actions)).",
         "elsewhere#a-trap-a-spread-without-bounds-a-target-that-moves",

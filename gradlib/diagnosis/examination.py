@@ -24,7 +24,7 @@ from gradlib.diagnosis.evidence.loss_curve import (
 from gradlib.diagnosis.evidence.naive_loss import naive_loss
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
 from gradlib.diagnosis.evidence.update_trace import UpdateTrace
-from gradlib.diagnosis.nested import copied
+from gradlib.diagnosis.nested import copied, rows_of, samples
 from gradlib.diagnosis.saved_state import SavedState
 from gradlib.diagnosis.training_setup import TrainingSetup, as_number
 from gradlib.diagnosis.treatments import (
@@ -39,6 +39,8 @@ from gradlib.state import is_set_up
 # 4 to 9. The base run ends early after a part of it.
 SECONDS = 9.0
 BASE_SHARE = 0.28
+# Parts of a batch whose losses are compared.
+PARTS = 64
 # A loss, or a value inside the network, so many times its ordinary size has exploded.
 EXPLODED = 1e6
 # A run that ends above this share of the naive loss learns so little that rules which
@@ -156,6 +158,24 @@ class Examination:
                 computed = [
                     self.setup.compute(self.setup.batch(step))
                     for step in range(self.steps)
+                ]
+            return tuple(as_number(loss) for loss in computed)
+        except Exception:
+            return ()
+
+    @cached_property
+    def losses_of_parts(self) -> tuple[float, ...]:
+        """Losses of the untrained model on small parts of the first batch."""
+        if self.setup.step is not None:
+            return ()
+        try:
+            batch = self.setup.batch(0)
+            count = samples(batch)
+            size = max(2, count // PARTS)
+            with self._aside(), torch.no_grad():
+                computed = [
+                    self.setup.compute(rows_of(batch, start, start + size))
+                    for start in range(0, count - size + 1, size)
                 ]
             return tuple(as_number(loss) for loss in computed)
         except Exception:

@@ -84,6 +84,17 @@ def tensors(structure: Any) -> list[Tensor]:
     return found
 
 
+def rows_of(batch: Any, start: int, stop: int) -> Any:
+    """A few samples of a batch: rows of all tensors that are as long as the first.
+
+    Example:
+        >>> rows_of((torch.arange(4), torch.tensor(5)), 1, 3)
+        (tensor([1, 2]), tensor(5))
+    """
+    count = samples(batch)
+    return mapped(batch, lambda t: t[start:stop] if t.ndim and len(t) == count else t)
+
+
 def samples(batch: Any) -> int:
     """Number of samples in a batch: the length of its first tensor."""
     first = next((t for t in tensors(batch) if t.ndim > 0), torch.zeros(1))

@@ -207,6 +207,29 @@ def collapsed(share: float = 1.0, size: float = 1.0) -> bool:
     return meaning.collapsed_outputs(made) is not None
 
 
+def vanished(zeros: int = 10, before: float = 1.0) -> bool:
+    losses = [2.0] * 20 + [2.0 * before] * 3 + [0.0] * zeros
+    made = told(base=BaseRun(losses=losses), curve=levels(2.0, 0.0))
+    return meaning.vanished_labels(made) is not None
+
+
+def sinks(depth: float) -> bool:
+    made = told(base=BaseRun(losses=[0.5, -depth, 0.1]), curve=levels(0.5, 0.1))
+    return objective.bottomless(made) is not None
+
+
+def exponentials(first: float, last: float) -> bool:
+    traces = {0: UpdateTrace(nn.Identity()), 9: UpdateTrace(nn.Identity())}
+    traces[0].largest_exp, traces[9].largest_exp = first, last
+    made = told(base=BaseRun(traces=traces))
+    return numerics.growing_exponential(made) is not None
+
+
+def outweighs(factor: float, count: int = 10) -> bool:
+    losses = (1.0,) * (count - 1) + (factor * count,)
+    return objective.outweighing_samples(told(losses_of_parts=losses)) is not None
+
+
 def parts(weights: list[float], terms: list[int]) -> bool:
     trace = UpdateTrace(nn.Identity())
     for weight, count in zip(weights, terms, strict=True):
@@ -482,7 +505,19 @@ MEANING_BRACKETS = [
         0.4,
         0.6,
     ),
-    Bracket("rules.meaning.COLLAPSED", lambda x: not collapsed(x), 0.035, 0.07),
+    Bracket("rules.meaning.COLLAPSED", lambda x: not collapsed(x), 0.07, 0.15),
+    Bracket("rules.meaning.FEWEST_ZEROS", lambda n: vanished(zeros=n), 4, 6),
+    Bracket("rules.meaning.SUDDEN", lambda x: vanished(before=x), 0.07, 0.15),
+    Bracket("rules.objective.BOTTOMLESS", sinks, 0.7e4, 1.5e4),
+    Bracket("rules.objective.OUTWEIGHS", outweighs, 0.7e6, 1.5e6),
+    Bracket("rules.objective.FEWEST_PARTS", lambda n: outweighs(1e9, n), 7, 9),
+    Bracket(
+        "rules.numerics.NEAR_OVERFLOW",
+        lambda x: exponentials(1.0, x),
+        0.7e15,
+        1.5e15,
+    ),
+    Bracket("rules.numerics.GROWN", lambda x: exponentials(1e18 / x, 1e18), 700, 1500),
     Bracket("rules.meaning.TINY_OUTPUT", lambda x: not collapsed(size=x), 0.015, 0.03),
     Bracket("rules.meaning.EQUAL", lambda x: not parts([1, x], [9, 90]), 1.01, 1.05),
     Bracket(

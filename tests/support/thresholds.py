@@ -71,6 +71,7 @@ OTHER_NUMBERS = {
     "diagnose.BY_LUCK",
     "diagnose_log.BEHIND",
     "examination.JUDGED_BATCHES",
+    "examination.PARTS",
     "examination.ROUNDED",
     "rules.objective.HALVED",
     "rules.optimizer.FIRST_LOSSES",

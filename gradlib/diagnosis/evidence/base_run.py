@@ -57,6 +57,7 @@ class BaseRun:
         swallowed: Name of a parameter in half precision -> share of its values with a
             gradient that the optimizer's first steps did not change.
         call: The first call of the model.
+        output: What it gave.
         modes: Whether the model was in training mode at every call.
         group_rates: Learning rate of every group before every optimizer step.
         warnings: What torch and others warned of, each once, in a line.
@@ -82,6 +83,7 @@ class BaseRun:
     warnings: list[str] = field(default_factory=list)
     swallowed: dict[str, float] = field(default_factory=dict)
     call: ModelCall | None = None
+    output: Any = None
     modes: list[bool] = field(default_factory=list)
     group_rates: list[list[float]] = field(default_factory=list)
     jumps: list[float] = field(default_factory=list)
@@ -137,6 +139,7 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
             setup.model.register_forward_pre_hook(
                 partial(_keep_call, base), with_kwargs=True
             ),
+            setup.model.register_forward_hook(partial(_keep_output, base)),
         )
         for step in range(setup.steps):
             few = step < FIRST_STEPS
@@ -296,6 +299,11 @@ def _keep_call(base: BaseRun, model: Any, args: Any, kwargs: Any) -> None:
         base.modes.append(model.training)
     if base.call is None:
         base.call = ModelCall(copied(args), copied(kwargs))
+
+
+def _keep_output(base: BaseRun, _model: Any, _inputs: Any, output: Any) -> None:
+    if base.output is None:
+        base.output = copied(output)
 
 
 def _dead_end(base: BaseRun) -> bool:

@@ -12,6 +12,7 @@ from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.hooks import Hooks
+from gradlib.training.loop import count_of
 
 # Batches that the constant is fitted on: at least a few, until there are so many
 # samples, at most a hundred; the Newton step needs fewer.
@@ -133,8 +134,9 @@ def _fitted(
     values = list(constant.values.values())
     if not values:
         return None
+    told = _told(setup, chosen, sum(value.numel() for value in values))
     _newton(setup, chosen[:NEWTON_BATCHES], values)
-    found.append(_evaluate(setup, chosen))
+    found.append(_evaluate(setup, told))
     if not found[1] <= found[0]:
         with torch.no_grad():
             for value in values:
@@ -144,8 +146,22 @@ def _fitted(
         descent.zero_grad()
         setup.compute(setup.batch(chosen[step % len(chosen)])).backward()  # type: ignore[no-untyped-call]
         descent.step()
-    found.append(_evaluate(setup, chosen))
+    found.append(_evaluate(setup, told))
     return min((loss for loss in found if math.isfinite(loss)), default=None)
+
+
+def _told(setup: TrainingSetup, chosen: list[int], constants: int) -> list[int]:
+    """Batches that tell the loss: others, if there are fewer labels than constants.
+
+    Such constants fit their labels one by one, and no others.
+    """
+    batches = [setup.batch(i) for i in chosen]
+    labels = sum(count_of(batch) for batch in batches)
+    pairs = all(isinstance(b, (tuple, list)) and len(b) == 2 for b in batches)
+    if labels >= constants or not pairs:
+        return chosen
+    others = [i for i in range(len(setup.batches)) if i not in chosen]
+    return others[: len(chosen)] or chosen
 
 
 def _evaluate(setup: TrainingSetup, chosen: list[int]) -> float:

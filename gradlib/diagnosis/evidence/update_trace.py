@@ -102,6 +102,7 @@ class UpdateTrace(TorchFunctionMode):
         model: The model to look into.
         find_origin: Also look for the first non-finite value (slower).
         hard: The result of an argmax was used as a number.
+        largest_exp: Largest result of ``exp`` in float32.
         half: Where float16 values came up, and the largest of each place.
         slope: The first operation of the backward pass that made a value that is not
             finite from finite ones (with ``find_origin``).
@@ -122,6 +123,7 @@ class UpdateTrace(TorchFunctionMode):
     origin: ForwardOrigin | None = None
     loss: Tensor | None = None
     hard: bool = False
+    largest_exp: float = 0.0
     half: dict[str, float] = field(default_factory=dict)
     slope: str = ""
     pushed: float = 0.0
@@ -237,6 +239,9 @@ class UpdateTrace(TorchFunctionMode):
             self._activation(name, args, result)
         if isinstance(result, Tensor) and result.dtype == HALF and result.numel():
             self._note_half(result)
+        if name == "exp" and result.dtype == torch.float32 and result.numel():
+            with torch._C.DisableTorchFunction():
+                self.largest_exp = max(self.largest_exp, float(result.detach().max()))
         if (
             self.find_origin
             and self.origin is None

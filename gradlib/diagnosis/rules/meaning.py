@@ -14,9 +14,13 @@ from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.treatments import another_axis, batch_first, one_shape, uncut
 
 # Spread of the outputs over samples at the end, over that at the start: where the
-# outputs have become one and the same it is 0.02 and less, where they are learned 0.3
+# outputs have become one and the same it is 0.08 and less, where they are learned 0.3
 # and more.
-COLLAPSED = 0.05
+COLLAPSED = 0.1
+# Updates at the end with a loss of exactly 0, and the share of its start above which
+# the losses just before must lie: what is learned to the end comes down gradually.
+FEWEST_ZEROS = 5
+SUDDEN = 0.1
 # Size of outputs that have shrunk to nothing: normalized ones have 0.05 and more.
 TINY_OUTPUT = 0.02
 # Share of the targets at the ends of sequences that is filled with one value: without
@@ -294,8 +298,27 @@ def _shift(call: LossCall, target: Tensor, tokens: Tensor) -> int | None:
 
 def shifts_of(examination: Examination) -> list[int]:
     """The shifts of all losses on sequences whose targets are their own tokens."""
-    found = (_shift(*call) for call in token_calls(examination))
-    return [shift for shift in found if shift is not None]
+    shifts = []
+    for call, target, tokens in token_calls(examination):
+        shift = _shift(call, target, tokens)
+        if shift is not None:
+            shifts.append(shift - _left_out(examination, call, target))
+    return shifts
+
+
+def _left_out(examination: Examination, call: LossCall, target: Tensor) -> int:
+    """Places at the start of the model's output that the loss leaves out."""
+    count, length = target.shape
+    for output in tensors(examination.base.output):
+        if output.ndim != 3 or len(output) != count:
+            continue
+        if call.output.numel() != count * length * output.shape[2]:
+            continue
+        used = call.output.float().reshape(count, length, -1)
+        for first in range(1, output.shape[1] - length + 1):
+            if torch.equal(used, output[:, first : first + length].float()):
+                return first
+    return 0
 
 
 def shifted_targets(examination: Examination) -> Finding | None:
@@ -483,6 +506,32 @@ def ignored_labels(examination: Examination) -> Finding | None:
     )
 
 
+def vanished_labels(examination: Examination) -> Finding | None:
+    """The loss is a number, and exactly 0 from one update on: nothing counts any more.
+
+    What is learned to the end, as a hinge may be, comes near 0 before.
+    """
+    losses = examination.base.losses
+    zeros = len(losses) - next(
+        (k for k in range(len(losses), 0, -1) if losses[k - 1] != 0), 0
+    )
+    counted = losses[: len(losses) - zeros]
+    if zeros < FEWEST_ZEROS or not counted:
+        return None
+    if not min(counted[-3:]) > SUDDEN * examination.curve.start:
+        return None
+    return Finding(
+        "labels_masked",
+        "loss",
+        f"At update {len(counted) - 1} the loss is {counted[-1]:.3g}; from update "
+        f"{len(counted)} on it is exactly 0 at all {zeros}: no label counts any more.",
+        {"first update": len(counted), "updates": zeros},
+        0.9,
+        fix="Count the ones of the mask at every step. A mask that is kept and written "
+        "to in place loses them: hand out mask.clone().",
+    )
+
+
 def unequal_parts(examination: Examination) -> Finding | None:
     """One update averages the means of parts that hold unequally many targets."""
     ratios = []
@@ -510,9 +559,9 @@ def unequal_parts(examination: Examination) -> Finding | None:
 
 
 def collapsed_outputs(examination: Examination) -> Finding | None:
-    """The loss falls, and the outputs become the same for all samples."""
+    """The loss does not rise, and the outputs become the same for all samples."""
     curve, base = examination.curve, examination.base
-    if not math.isfinite(curve.end) or curve.flat or examination.naive is not None:
+    if not math.isfinite(curve.end) or examination.naive is not None:
         return None
     if curve.end > curve.start:
         return None
@@ -525,7 +574,7 @@ def collapsed_outputs(examination: Examination) -> Finding | None:
     return Finding(
         "representation_collapse",
         "(root)",
-        f"While the loss falls from {curve.start:.3g} to {curve.end:.3g}, the outputs "
+        f"While the loss goes from {curve.start:.3g} to {curve.end:.3g}, the outputs "
         "become the same for all samples.",
         {
             "spread over samples at the start": first.spread,

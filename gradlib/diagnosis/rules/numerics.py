@@ -26,6 +26,10 @@ CAME_NEAR = 0.5
 # What an operation without a finite slope gets is an ordinary gradient; where a product
 # of many factors overflows, the one before is within a few powers of float32's 3e38.
 OVERFLOWING = 1e20
+# A result of exp beyond this, grown by this factor, goes on growing: float32 ends at
+# exp(88.7), this is exp(34).
+NEAR_OVERFLOW = 1e15
+GROWN = 1e3
 REMEDIES = {
     "log": "torch.log(x.clamp_min(1e-8)); for probabilities F.logsigmoid, "
     "F.log_softmax or cross entropy on logits.",
@@ -110,6 +114,26 @@ def unbounded_logarithm(examination: Examination) -> Finding | None:
             "parameter stands now and s where its logarithm does.",
         )
     return None
+
+
+def growing_exponential(examination: Examination) -> Finding | None:
+    """What ``exp`` puts out grows towards the end of float32."""
+    traces = [examination.base.traces[step] for step in sorted(examination.base.traces)]
+    first, last = (t.largest_exp for t in (traces[0], traces[-1]))
+    if not (last > NEAR_OVERFLOW and last > GROWN * max(first, 1.0)):
+        return None
+    return Finding(
+        "loss_numerics",
+        "loss",
+        f"exp gives up to {first:.2g} at the first update and {last:.2g} at the last "
+        "one watched; float32 ends at 3.4e38, and a sum of such numbers loses the "
+        "small ones before.",
+        {"largest at the start": first, "largest at the end": last},
+        0.8,
+        conclusive=False,
+        fix="Where a logarithm follows, torch.logsumexp(x, dim) in place of "
+        "x.exp().sum(dim).log(); else torch.exp(x.clamp(max=30)).",
+    )
 
 
 def half_overflow(examination: Examination) -> Finding | None:

@@ -19,6 +19,7 @@ from gradlib.diagnosis.treatments import (
     louder,
     metered,
     scaled,
+    slower,
 )
 
 # A scalar runs away if it moves the same way at so many steps, at the end at least so
@@ -31,6 +32,13 @@ FAR = 0.5
 # move by more than this should change it.
 SAME_VALUE = 1e-5
 MOVED = 0.01
+# A loss that reaches so many times its start below 0 has no floor: the negative log
+# likelihood of a density stays within a few times.
+BOTTOMLESS = 1e4
+# The mean loss of so many parts of a batch or more is this many times their median
+# where few samples count: one far outlier in a hundred gives 1e4.
+FEWEST_PARTS = 8
+OUTWEIGHS = 1e6
 # The loss of a policy lies below 0 by this share of what it fell, or begins there: with
 # a usual entropy bonus it is a tenth. Advantages of size 1 leave it within a half of 0.
 BELOW_ZERO = 0.5
@@ -130,6 +138,47 @@ def constant_value(examination: Examination) -> Finding | None:
         0.85,
         fix="Keep the reference as it was at the start (copy.deepcopy, in eval mode, "
         "with requires_grad_(False)), or let it follow slowly.",
+    )
+
+
+def bottomless(examination: Examination) -> Finding | None:
+    """The loss falls far below 0: nothing bounds it from below."""
+    losses = [x for x in examination.base.losses if math.isfinite(x)]
+    if not losses:
+        return None
+    size = max(1.0, abs(examination.curve.start))
+    if not min(losses) < -BOTTOMLESS * size:
+        return None
+    return Finding(
+        "objective_out_of_reach",
+        "loss",
+        f"The loss starts at {examination.curve.start:.3g} and reaches "
+        f"{min(losses):.3g}: something in it has no floor.",
+        {"loss at the start": examination.curve.start, "lowest loss": min(losses)},
+        0.85,
+        fix="Print the terms of the loss, the sign of each, and that of what is "
+        "divided by: a variance, a weight or a scale must stay above 0.",
+    )
+
+
+def outweighing_samples(examination: Examination) -> Finding | None:
+    """A few samples of a batch make nearly all of its loss."""
+    losses = examination.losses_of_parts
+    if len(losses) < FEWEST_PARTS or not all(0 < x < math.inf for x in losses):
+        return None
+    usual, mean = median(list(losses)), sum(losses) / len(losses)
+    if not mean > OUTWEIGHS * usual:
+        return None
+    return Finding(
+        "loss_terms_unbalanced",
+        "loss",
+        f"Of {len(losses)} parts of the first batch, half have a loss of at most "
+        f"{usual:.3g}, and one has {max(losses):.3g}: a few samples make all of the "
+        "gradient.",
+        {"median loss of a part": usual, "largest": max(losses)},
+        0.8,
+        fix="Print the loss of each sample beside the weight or the divisor it has. "
+        "Scale the output by the root of that divisor, or clamp the weight.",
     )
 
 
@@ -288,6 +337,11 @@ def growing_scores(examination: Examination) -> Finding | None:
     improved = examination.improves(name, capped(5.0))
     if not improved and not largest > BEYOND_ALL:
         return None
+    if improved:
+        capped_end = examination.run_under(name, capped(5.0)).end
+        owed = _owed_to_the_rate(examination, largest, capped_end)
+        if owed is not None:
+            return owed
     return Finding(
         "attention_logits_grow",
         layer,
@@ -300,6 +354,26 @@ def growing_scores(examination: Examination) -> Finding | None:
             **examination.compared(name),
         },
         0.88,
+    )
+
+
+def _owed_to_the_rate(
+    examination: Examination, largest: float, capped_end: float
+) -> Finding | None:
+    """Scores that a tenth of the learning rate cures better than a cap does."""
+    gentle = "a learning rate 10 times smaller"
+    if not examination.run_under(gentle, slower(10.0)).end < capped_end:
+        return None
+    rate = max((r for r in examination.base.rates if math.isfinite(r)), default=0.0)
+    return Finding(
+        "lr_too_high",
+        "global",
+        f"Attention scores reach {largest:.3g}, which a cap cures less than a tenth of "
+        f"the rate: with {gentle} {examination.outcome(gentle)}.",
+        {"largest learning rate": rate, **examination.compared(gentle)},
+        0.84,
+        fix=f"Set lr={rate / 10:.2g} instead of {rate:.2g}; or look for it with "
+        "gradlib.lr_range_test.",
     )
 
 

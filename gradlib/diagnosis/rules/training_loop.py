@@ -376,6 +376,8 @@ def silent_weights(examination: Examination) -> Finding | None:
     largest = [max(step) for step in steps]
     if len(steps) < FEWEST_SILENT or not min(largest) > 0:
         return None
+    # Another layer's gradient that explodes makes no other one silent.
+    usual = max(1.0, abs(examination.curve.start))
     silent = [
         name
         for name, p in examination.parameters.items()
@@ -384,7 +386,7 @@ def silent_weights(examination: Examination) -> Finding | None:
         and name in columns
         and _used(examination, name)
         and all(
-            norm <= ROUNDING * top
+            norm <= ROUNDING * min(top, usual)
             for norm, top in zip(columns[name], largest, strict=True)
         )
     ]

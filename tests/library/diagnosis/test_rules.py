@@ -471,6 +471,10 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "mixed samples": clinic("today/encoder_over_the_batch"),
     "placed samples": clinic("later/positions_of_the_batch"),
     "one token": clinic("later/corpus_of_one_token"),
+    "vanished labels": clinic("visible/packed_mask"),
+    "bottomless": clinic("visible/masked_columns"),
+    "outweighing samples": clinic("visible/torsion_scores"),
+    "growing exponential": clinic("visible/part_capsules"),
     "constant value": clinic("unseen/reference_follows_the_policy"),
     "left still": clinic("recent/writes_to_a_copy"),
     "term without graph": clinic("recent/penalty_without_a_graph"),
@@ -526,7 +530,7 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
 }
 
 
-def ask(rule: str, made: Case) -> Finding | None:
+def examined(made: Case) -> Examination:
     ways = {
         "loss_fn": None,
         "loss": None,
@@ -534,9 +538,11 @@ def ask(rule: str, made: Case) -> Finding | None:
         "clip": None,
         "scheduler": None,
     }
-    examination = Examination(
-        TrainingSetup.checked(**{**ways, "max_steps": None, **made})
-    )
+    return Examination(TrainingSetup.checked(**{**ways, "max_steps": None, **made}))
+
+
+def ask(rule: str, made: Case) -> Finding | None:
+    examination = examined(made)
     try:
         return next(r for r in RULES if r.name == rule).ask(examination)
     finally:
@@ -555,6 +561,37 @@ def test_a_rule_speaks_where_it_must(rule: str) -> None:
 @pytest.mark.parametrize("rule", RULE_CASES)
 def test_a_rule_is_silent_where_it_must(rule: str) -> None:
     assert ask(rule, RULE_CASES[rule][1]()) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        ("shifted targets", "fsdp_adam"),  # outputs cut at their start
+        ("silent weights", "hybrid_clip"),  # beside a gradient of a billion
+    ],
+)
+def test_a_rule_is_not_misled(rule: str, name: str) -> None:
+    assert ask(rule, clinic(f"visible/{name}")[1]()) is None
+
+
+def test_scores_that_a_smaller_rate_cures_better_are_owed_to_the_rate() -> None:
+    by_rate = ask("growing scores", clinic("visible/visual_lora")[0]())
+    by_scores = ask("growing scores", clinic("today/scores_of_two_encoders")[0]())
+    assert by_rate is not None
+    assert by_scores is not None
+    assert by_rate.cause == "lr_too_high"
+    assert by_scores.cause == "attention_logits_grow"
+
+
+def test_a_constant_of_more_values_than_labels_is_judged_on_other_batches() -> None:
+    """48 places with a constant each have 20 labels each, of 24 classes."""
+    made = clinic("visible/random_features")[1]()
+    naive = examined(made).naive
+    labels = torch.cat([y[y >= 0] for _, y in made["batches"]])
+    shares = labels.bincount() / len(labels)
+    entropy = -(shares * shares.log()).sum()
+    assert naive is not None
+    assert entropy < naive < 1.2 * entropy
 
 
 def test_a_game_of_squared_errors_does_not_descend_on_its_critic() -> None:
