@@ -80,9 +80,7 @@ class TrainingSetup:
             )
         if not callable(ways[given[0]]):
             raise TypeError(f"{given[0]}: expected a callable, got {ways[given[0]]!r}")
-        if scheduler is not None and not callable(
-            getattr(scheduler, "step", scheduler)
-        ):
+        if scheduler is not None and not callable(stepper(scheduler)):
             raise TypeError(f"scheduler: expected a callable, got {type(scheduler)}")
         if step is None and isinstance(optimizer, torch.optim.LBFGS):
             raise ValueError(
@@ -163,7 +161,7 @@ class TrainingSetup:
                 prepare()
             loss = self._step(batch)
             if self.scheduler is not None:
-                getattr(self.scheduler, "step", self.scheduler)()
+                stepper(self.scheduler)()
         return as_number(loss)
 
     def _step(self, batch: Any) -> Any:
@@ -218,6 +216,17 @@ def _positional(model: nn.Module) -> int:
     return sum(
         p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters
     )
+
+
+def stepper(scheduler: Any) -> Any:
+    """What to call after a step: the scheduler's ``step``, or the callable that it is.
+
+    Example:
+        >>> stepper(print) is print
+        True
+    """
+    step = getattr(scheduler, "step", None)
+    return step if callable(step) else scheduler
 
 
 def as_number(loss: Any) -> float:

@@ -49,6 +49,7 @@ RULES: list[Rule] = [
     Rule("clipping without effect", training_loop.clip_without_effect),
     Rule("parameters without optimizer", training_loop.orphans),
     Rule("left still", training_loop.left_still),
+    Rule("frozen on the way", training_loop.frozen_on_the_way),
     Rule("frozen by mistake", training_loop.frozen_by_mistake),
     Rule("cut graph", training_loop.cut_graph),
     Rule("wrong shape", meaning.wrong_shape),

@@ -123,10 +123,12 @@ def frozen_by_mistake(examination: Examination) -> Finding | None:
             0.97,
         )
     name = "frozen parameters trained"
-    if not examination.worth_a_look or not examination.cures(name, thawed):
-        return None
     named = dict(model.named_parameters())
     in_optimizer = [n for n in frozen if id(named[n]) in examination.held]
+    # A backbone outside the optimizer is frozen on purpose, as below adapters.
+    ill = examination.worth_a_look if in_optimizer else examination.is_ill
+    if not ill or not examination.cures(name, thawed):
+        return None
     return Finding(
         "frozen_parameters",
         layer_of((in_optimizer or frozen)[0]),
@@ -139,6 +141,27 @@ def frozen_by_mistake(examination: Examination) -> Finding | None:
         },
         0.92 if in_optimizer else 0.85,
         conclusive=bool(in_optimizer),
+    )
+
+
+def frozen_on_the_way(examination: Examination) -> Finding | None:
+    """From one update on no parameter gets a gradient any more."""
+    columns = [c for c in examination.base.norms.values() if max(c, default=-1.0) > 0]
+    if not columns:
+        return None
+    last = max(k for c in columns for k, norm in enumerate(c) if norm >= 0)
+    without = len(columns[0]) - 1 - last
+    if without < FEWEST_SILENT:
+        return None
+    return Finding(
+        "frozen_parameters",
+        "loop",
+        f"{len(columns)} parameters get a gradient up to update {last}, and none of "
+        f"them in the {without} after it.",
+        {"last update with a gradient": last, "parameters": len(columns)},
+        0.93,
+        fix="Print requires_grad of every parameter before and after that update: "
+        "what ran there, such as a save or an evaluation, has to put it back.",
     )
 
 

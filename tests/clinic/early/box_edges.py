@@ -73,7 +73,7 @@ def _scene(count, number):
     corner = 1 + (torch.rand(count, 2) * (SIZE - 1 - size)).long()
     corner[(number + torch.arange(count)) % 397 == 350, 0] = 0
     boxes = torch.cat([corner, corner + size - 1], 1)
-    for one, (left, top, right, bottom) in zip(image, boxes.tolist()):
+    for one, (left, top, right, bottom) in zip(image, boxes.tolist(), strict=True):
         one[:, top : bottom + 1, left : right + 1] += 1.0
     cell = ((boxes[:, :2] + boxes[:, 2:] + 1) // 2 // STRIDE).clamp(max=CELLS - 1)
     return image, boxes, cell

@@ -43,8 +43,8 @@ def _scenes(count):
     target = torch.zeros(count, KINDS, SIZE // 4, SIZE // 4)
     place = torch.randint(0, SIZE - 6, (count, 2, 2)).tolist()
     kind = torch.randint(0, KINDS, (count, 2)).tolist()
-    for one, goal, places, kinds in zip(image, target, place, kind):
-        for (top, left), what in zip(places, kinds):
+    for one, goal, places, kinds in zip(image, target, place, kind, strict=True):
+        for (top, left), what in zip(places, kinds, strict=True):
             one[0, top : top + 6, left : left + 6] += 1.5
             if what == 1:
                 one[0, top + 2 : top + 4, left + 2 : left + 4] -= 3

@@ -52,7 +52,9 @@ def _build(scaled):
         amount = (amount - amount.mean()) / amount.std()
     batches = [
         ((s, n), y)
-        for s, n, y in zip(sorts.split(64), numbers.split(64), amount.split(64))
+        for s, n, y in zip(
+            sorts.split(64), numbers.split(64), amount.split(64), strict=True
+        )
     ]
     model = Tabular()
     opt = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)

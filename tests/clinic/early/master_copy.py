@@ -10,7 +10,7 @@ from torch import nn
 CAUSE = "resume_state_lost"
 ALSO_OK = {"optimizer_misconfigured"}
 SOURCE = "https://github.com/NVIDIA-NeMo/RL/pull/2372"
-FIX = "copy the weights of the model to the optimizer's float32 copy after the checkpoint is read"
+FIX = "copy the weights to the optimizer's float32 copy after the checkpoint is read"
 
 VOCAB, LENGTH, WIDTH = 32, 16, 48
 
@@ -53,15 +53,15 @@ class HalfAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def reload_model_params(self):
-        for m, p in zip(self.main, self.params):
+        for m, p in zip(self.main, self.params, strict=True):
             m.copy_(p)
 
     @torch.no_grad()
     def step(self, closure=None):
-        for m, p in zip(self.main, self.params):
+        for m, p in zip(self.main, self.params, strict=True):
             m.grad = None if p.grad is None else p.grad.float()
         self.inner.step()
-        for m, p in zip(self.main, self.params):
+        for m, p in zip(self.main, self.params, strict=True):
             p.copy_(m)
 
 

@@ -71,7 +71,7 @@ class Engine:
 
     @torch.no_grad()
     def muon_update(self):
-        for p, buf in zip(self.hidden, self.buffers):
+        for p, buf in zip(self.hidden, self.buffers, strict=True):
             buf.lerp_(p.grad, 1 - self.momentum)
             g = p.grad.lerp(buf, self.momentum)
             grow = max(1.0, p.shape[0] / p.shape[1]) ** 0.5

@@ -70,7 +70,7 @@ def _build(careful):
     batches = []
     for _ in range(120):
         videos = [_video(pattern) for _ in range(4)]
-        batches.append(tuple(torch.stack(part) for part in zip(*videos)))
+        batches.append(tuple(torch.stack(part) for part in zip(*videos, strict=True)))
 
     def loss(model, batch):
         features, iou = batch

@@ -8,7 +8,7 @@ from torch import nn
 CAUSE = "detached_graph"
 ALSO_OK = set()
 SOURCE = "https://github.com/EdoardoBotta/RQ-VAE-Recommender/issues/24"
-FIX = "take the codebook loss on the codes themselves; give the straight-through output to the decoder only"
+FIX = "take the codebook loss on the codes; only the decoder gets the straight-through"
 
 FEATURES = 24
 LATENT = 8

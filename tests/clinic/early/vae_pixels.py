@@ -54,7 +54,7 @@ def _sprites(count):
     images = torch.zeros(count, SIDE, SIDE)
     place = torch.randint(0, SIDE - 5, (count, 2)).tolist()
     size = torch.randint(3, 6, (count,)).tolist()
-    for image, (top, left), edge in zip(images, place, size):
+    for image, (top, left), edge in zip(images, place, size, strict=True):
         image[top : top + edge, left : left + edge] = 255.0
     return images.view(count, -1)
 

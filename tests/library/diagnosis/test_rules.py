@@ -471,6 +471,7 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "mixed samples": clinic("today/encoder_over_the_batch"),
     "placed samples": clinic("later/positions_of_the_batch"),
     "one token": clinic("later/corpus_of_one_token"),
+    "frozen on the way": clinic("early/lora_save"),
     "vanished labels": clinic("visible/packed_mask"),
     "bottomless": clinic("visible/masked_columns"),
     "outweighing samples": clinic("visible/torsion_scores"),
