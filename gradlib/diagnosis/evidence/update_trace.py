@@ -239,7 +239,8 @@ class UpdateTrace(TorchFunctionMode):
             self._activation(name, args, result)
         if isinstance(result, Tensor) and result.dtype == HALF and result.numel():
             self._note_half(result)
-        if name == "exp" and result.dtype == torch.float32 and result.numel():
+        floats = isinstance(result, Tensor) and result.dtype == torch.float32
+        if name == "exp" and floats and result.numel():
             with torch._C.DisableTorchFunction():
                 self.largest_exp = max(self.largest_exp, float(result.detach().max()))
         if (

@@ -149,7 +149,8 @@ def frozen_on_the_way(examination: Examination) -> Finding | None:
     columns = [c for c in examination.base.norms.values() if max(c, default=-1.0) > 0]
     if not columns:
         return None
-    last = max(k for c in columns for k, norm in enumerate(c) if norm >= 0)
+    # No gradient is -1; one that is NaN is still a gradient.
+    last = max(k for c in columns for k, norm in enumerate(c) if norm != -1.0)
     without = len(columns[0]) - 1 - last
     if without < FEWEST_SILENT:
         return None

@@ -22,6 +22,7 @@ from trainings import (
 
 from gradlib.diagnosis import RULES, Finding
 from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.rules.training_loop import frozen_on_the_way
 from gradlib.diagnosis.training_setup import TrainingSetup
 
 
@@ -573,6 +574,14 @@ def test_a_rule_is_silent_where_it_must(rule: str) -> None:
 )
 def test_a_rule_is_not_misled(rule: str, name: str) -> None:
     assert ask(rule, clinic(f"visible/{name}")[1]()) is None
+
+
+@pytest.mark.parametrize(("rest", "speaks"), [(-1.0, True), (float("nan"), False)])
+def test_a_gradient_that_is_nan_is_not_frozen(rest: float, speaks: bool) -> None:
+    examination = examined(good())
+    examination.base.norms = {"fc1.weight": [1.0] * 10 + [rest] * 40}
+    examination.restore()
+    assert (frozen_on_the_way(examination) is not None) is speaks
 
 
 def test_scores_that_a_smaller_rate_cures_better_are_owed_to_the_rate() -> None:

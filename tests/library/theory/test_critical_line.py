@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradlib.theory import chi, critical_line, critical_sigma_w2, fixed_point
-from gradlib.theory.mean_field import root
+from gradlib.theory.critical_line import root
 
 
 @pytest.mark.parametrize(
