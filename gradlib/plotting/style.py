@@ -11,7 +11,10 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.scale import register_scale
 from numpy.typing import NDArray
+
+from gradlib.plotting.log_scale import PlainLogScale
 
 Array = NDArray[np.float64]
 
@@ -71,8 +74,8 @@ def use_style() -> None:
 
     Sets matplotlib's defaults: six colors that color-blind readers can tell apart,
     a white card that stays readable on a dark page, text that stays readable on a
-    phone. In a notebook, figures stand below their cell, as SVG with the same bytes
-    at every run.
+    phone. Log axes are labelled in plain text. In a notebook, figures stand below
+    their cell, as SVG with the same bytes at every run.
 
     Example:
         >>> use_style()
@@ -83,6 +86,7 @@ def use_style() -> None:
         Okabe and Ito 2008, https://jfly.uni-koeln.de/color/
     """
     matplotlib.rcParams.update(STYLE)
+    register_scale(PlainLogScale)
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is not None and hasattr(shell, "kernel"):
