@@ -262,11 +262,12 @@ class Examination:
         least = IMPROVED if share is None else share
         return lower > max(least * self.curve.scale, IMPROVED_IN_NOISE * noise)
 
-    def loss_of(self, batch: Any) -> float:
+    def loss_of(self, batch: Any, treatment: Treatment | None = None) -> float:
         """Loss of one batch before any update, always with the same random numbers."""
         try:
             with self._aside(), torch.no_grad():
-                return as_number(self.setup.compute(copied(batch)))
+                setup = treatment(self.setup) if treatment else self.setup
+                return as_number(setup.compute(copied(batch)))
         except Exception:
             return math.nan
 
@@ -331,7 +332,10 @@ class Examination:
 
     @property
     def alternating(self) -> bool:
-        """Several optimizers take turns, so no single loss has to fall."""
+        """Several optimizers take turns, so no single loss has to fall.
+
+        Those that step together, after the last backward pass, share a loss.
+        """
         used = [
             o
             for o in self.optimizers
@@ -343,7 +347,11 @@ class Examination:
             for o in used
             if any(id(p) in known for g in o.param_groups for p in g["params"])
         ]
-        return self.setup.step is not None and len(mine) > 1
+        if self.setup.step is None or len(mine) < 2:
+            return False
+        trace = self.base.first
+        together = all(trace.stepped.get(id(o)) == trace.backwards for o in mine)
+        return not together
 
     @property
     def says_nothing(self) -> bool:

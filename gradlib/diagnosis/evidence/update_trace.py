@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from gradlib.diagnosis.evidence.function_calls import (
@@ -108,6 +110,8 @@ class UpdateTrace(TorchFunctionMode):
             finite from finite ones (with ``find_origin``).
         pushed: The largest gradient that reached this operation.
         backwards: How many backward passes began.
+        stepped: ``id`` of each optimizer that made a step -> how many backward passes
+            had begun before its last one.
         inside_backward: A backward pass began and has not ended: it raised.
         pulled: Module that puts out one value a sample -> lowest and highest
             gradient, in units of their largest, that each backward pass brought to it.
@@ -128,6 +132,7 @@ class UpdateTrace(TorchFunctionMode):
     slope: str = ""
     pushed: float = 0.0
     backwards: int = 0
+    stepped: dict[int, int] = field(default_factory=dict)
     inside_backward: bool = False
     pulled: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     calls: FunctionCalls = field(default_factory=FunctionCalls)
@@ -146,6 +151,7 @@ class UpdateTrace(TorchFunctionMode):
         for name, module in self.model.named_modules():
             weighted = any(True for _ in module.parameters(recurse=False))
             self._hook(name, module, weighted)
+        self._hooks.keep(register_optimizer_step_pre_hook(self._step))
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -174,6 +180,9 @@ class UpdateTrace(TorchFunctionMode):
             module.register_forward_pre_hook(enter),
             module.register_forward_hook(leave),
         )
+
+    def _step(self, optimizer: Optimizer, *_: Any) -> None:
+        self.stepped[id(optimizer)] = self.backwards
 
     def _measure(self, name: str, output: Any) -> None:
         stats = self.layers.setdefault(name, LayerStats())

@@ -3,7 +3,6 @@
 import math
 from itertools import pairwise
 
-from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.report import Finding, layer_of
@@ -196,7 +195,8 @@ def replaced_weights(examination: Examination) -> Finding | None:
     if not 0 < REPLACED * rest < jumps[0]:
         return None
     still = examination.run_under("no learning", both(repeated, slower(math.inf)))
-    first, after = still.losses[0], median(list(still.losses[1:]))
+    # Only the second: an optimizer inside may go on at a rate of its own.
+    first, after = still.losses[0], still.losses[1]
     if not after > WORSE * first > 0:
         return None
     return Finding(
@@ -239,7 +239,8 @@ def _group_of_zero(examination: Examination) -> Finding | None:
 def tight_clip(examination: Examination) -> Finding | None:
     """Every gradient is clipped to a small part of itself, and without it learns."""
     calls = examination.base.calls
-    if not examination.worth_a_look or calls is None or examination.curve.exploded:
+    wanted = examination.worth_a_look or examination.naive is None
+    if not wanted or calls is None or examination.curve.exploded:
         return None
     used = [norm for norm in calls.at_step if math.isfinite(norm) and norm > 0]
     if len(used) < SHORTEST_WARM_UP:

@@ -8,7 +8,7 @@ from gradlib.diagnosis.evidence.base_run import DETACHED, BaseRun
 from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding, layer_of
-from gradlib.diagnosis.treatments import thawed, using
+from gradlib.diagnosis.treatments import scaled, thawed, using
 from gradlib.measure.tensors import HALF_TYPES
 
 # Share of steps on a stale gradient: who accumulates on purpose clears before the first
@@ -37,6 +37,8 @@ FEWEST_SILENT = 10
 # weights: above it a weight that stands still was not updated. Adam moves by more, and
 # a step of SGD that float32 rounds off is below 1e-7 of the weight.
 PULLED = 1e-4
+# Factor that makes other values of parameters, far enough to change what is rounded.
+OTHER_VALUES = -3.0
 # Relative change of the loss that another argmax makes: without effect it is 0.
 MATTERS = 1e-6
 
@@ -367,6 +369,8 @@ def cut_graph(examination: Examination) -> Finding | None:
         and (base.moved[name] == 0 or max(base.norms[name]) == 0)
     ]
     none = [name for name in silent if max(base.norms[name]) < 0]
+    if none and not _enters_loss(examination, none):
+        return _unused(examination, none)
     rounding = base.graph.rounding
     if none:
         chosen, why = none, "has no path to the loss"
@@ -388,6 +392,36 @@ def cut_graph(examination: Examination) -> Finding | None:
         },
         0.94,
     )
+
+
+def _unused(examination: Examination, names: list[str]) -> Finding | None:
+    """Layers run, and nothing uses their results: odd only where it does not learn.
+
+    The last of several layers often has a branch that no loss asks for.
+    """
+    if not examination.is_ill:
+        return None
+    return Finding(
+        "detached_graph",
+        layer_of(names[0]),
+        f"{', '.join(names[:4])} never got a gradient, and other values of them leave "
+        "the loss as it is: their layers run, and nothing uses what they put out.",
+        {"parameters without gradient": len(names)},
+        0.4,
+        conclusive=False,
+        fix="Use the result (x = layer(x), not layer(x) alone), or leave it out.",
+    )
+
+
+def _enters_loss(examination: Examination, names: list[str]) -> bool:
+    """Whether other values of these parameters change the loss, gradient or none."""
+    if examination.setup.step is not None:
+        return True
+    batch = examination.setup.batch(0)
+    usual = examination.loss_of(batch)
+    chosen = [examination.parameters[name] for name in names]
+    other = examination.loss_of(batch, scaled(OTHER_VALUES, chosen))
+    return other != usual
 
 
 def silent_weights(examination: Examination) -> Finding | None:

@@ -568,12 +568,76 @@ def test_a_rule_is_silent_where_it_must(rule: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "name"),
     [
-        ("shifted targets", "fsdp_adam"),  # outputs cut at their start
-        ("silent weights", "hybrid_clip"),  # beside a gradient of a billion
+        ("shifted targets", "visible/fsdp_adam"),  # outputs cut at their start
+        ("silent weights", "visible/hybrid_clip"),  # beside a gradient of a billion
+        ("cut graph", "early/points_moved"),  # a last branch that no loss asks for
     ],
 )
 def test_a_rule_is_not_misled(rule: str, name: str) -> None:
-    assert ask(rule, clinic(f"visible/{name}")[1]()) is None
+    assert ask(rule, clinic(name)[1]()) is None
+
+
+def test_masters_of_an_optimizer_inside_go_on_at_their_own_rate() -> None:
+    ill, cured = clinic("early/master_copy")
+    found = ask("replaced weights", ill())
+    assert found is not None
+    assert found.cause == "resume_state_lost"
+    assert ask("replaced weights", cured()) is None
+
+
+def test_a_clip_behind_the_rule_that_makes_the_update_is_tight() -> None:
+    ill, cured = clinic("early/muon_clip")
+    assert ask("tight clip", ill()) is not None
+    assert ask("tight clip", cured()) is None
+
+
+def two_branches(loss: str) -> Case:
+    """A net learns by one branch; another runs beside it."""
+    made = good()
+    net, side = made["model"], mlp(8, 4)
+    model = nn.ModuleDict({"net": net, "side": side})
+
+    def value(model: Any, batch: Any) -> Tensor:
+        x, y = batch
+        found, other = model["net"](x), model["side"](x)
+        added = {"unused": 0.0, "cut": 0.1 * other.detach()}[loss]
+        return F.cross_entropy(found + added, y)
+
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return {
+        "model": model, "optimizer": optimizer, "batches": made["batches"],
+        "loss": value,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ["unused", "cut"])
+def test_a_graph_is_cut_only_where_the_loss_depends_on_the_value(loss: str) -> None:
+    found = ask("cut graph", two_branches(loss))
+    assert (found is not None) is (loss == "cut")
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_optimizers_that_step_after_one_loss_do_not_take_turns(turns: bool) -> None:
+    made = good()
+    model = made["model"]
+    first, *rest = model.parameters()
+    pair = torch.optim.SGD([first], lr=0.1), torch.optim.SGD(rest, lr=0.1)
+
+    def step(batch: Any) -> Tensor:
+        x, y = batch
+        for optimizer in pair:
+            loss = F.cross_entropy(model(x), y)
+            model.zero_grad()
+            loss.backward()
+            if turns:
+                optimizer.step()
+        if not turns:
+            for optimizer in pair:
+                optimizer.step()
+        return loss.detach()
+
+    made = {"model": model, "optimizer": pair[0], "batches": made["batches"]}
+    assert examined(made | {"step": step}).alternating is turns
 
 
 @pytest.mark.parametrize(("rest", "speaks"), [(-1.0, True), (float("nan"), False)])
