@@ -194,6 +194,19 @@ def scaled(factor: float, parameters: list[nn.Parameter]) -> Treatment:
     return treat
 
 
+def redrawn(parameters: list[nn.Parameter]) -> Treatment:
+    """Give some parameters normal values at the start, whatever they were."""
+
+    def treat(setup: TrainingSetup) -> TrainingSetup:
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in parameters:
+                p.copy_(torch.randn(p.shape, generator=generator))
+        return setup
+
+    return treat
+
+
 def filled(value: float, parameters: list[nn.Parameter]) -> Treatment:
     """Fill some parameters with one value at the start."""
 

@@ -75,7 +75,6 @@ OTHER_NUMBERS = {
     "examination.ROUNDED",
     "rules.objective.HALVED",
     "rules.optimizer.FIRST_LOSSES",
-    "rules.training_loop.OTHER_VALUES",
     "examination.SECONDS",
     "examination.BASE_SHARE",
     "evidence.base_run.FIRST_STEPS",

@@ -8,7 +8,7 @@ from gradlib.diagnosis.evidence.base_run import DETACHED, BaseRun
 from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding, layer_of
-from gradlib.diagnosis.treatments import scaled, thawed, using
+from gradlib.diagnosis.treatments import redrawn, thawed, using
 from gradlib.measure.tensors import HALF_TYPES
 
 # Share of steps on a stale gradient: who accumulates on purpose clears before the first
@@ -37,8 +37,6 @@ FEWEST_SILENT = 10
 # weights: above it a weight that stands still was not updated. Adam moves by more, and
 # a step of SGD that float32 rounds off is below 1e-7 of the weight.
 PULLED = 1e-4
-# Factor that makes other values of parameters, far enough to change what is rounded.
-OTHER_VALUES = -3.0
 # Relative change of the loss that another argmax makes: without effect it is 0.
 MATTERS = 1e-6
 
@@ -414,14 +412,17 @@ def _unused(examination: Examination, names: list[str]) -> Finding | None:
 
 
 def _enters_loss(examination: Examination, names: list[str]) -> bool:
-    """Whether other values of these parameters change the loss, gradient or none."""
-    if examination.setup.step is not None:
+    """Whether other values of these parameters change the loss, gradient or none.
+
+    A loss function whose result is lost on the way counts, too: it was meant.
+    """
+    lost = [math.isnan(c.weight) for c in examination.base.first.calls.losses]
+    if examination.setup.step is not None or any(lost):
         return True
     batch = examination.setup.batch(0)
     usual = examination.loss_of(batch)
     chosen = [examination.parameters[name] for name in names]
-    other = examination.loss_of(batch, scaled(OTHER_VALUES, chosen))
-    return other != usual
+    return examination.loss_of(batch, redrawn(chosen)) != usual
 
 
 def silent_weights(examination: Examination) -> Finding | None:

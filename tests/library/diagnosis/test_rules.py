@@ -616,6 +616,17 @@ def test_a_graph_is_cut_only_where_the_loss_depends_on_the_value(loss: str) -> N
     assert (found is not None) is (loss == "cut")
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fresh/adapter_rebuilt",  # factors that start at zero
+        "unseen/last_loss_counts",  # a loss that is computed and not added
+    ],
+)
+def test_what_was_meant_to_learn_is_cut(name: str) -> None:
+    assert ask("cut graph", clinic(name)[0]()) is not None
+
+
 @pytest.mark.parametrize("turns", [True, False])
 def test_optimizers_that_step_after_one_loss_do_not_take_turns(turns: bool) -> None:
     made = good()
