@@ -35,7 +35,17 @@ from book import ROOT
 
 CLINIC = ROOT / "tests" / "clinic"
 SCORES = CLINIC / "scores.md"
-UNSEEN = ("blind", "today", "later", "unseen", "fresh", "recent", "visible", "early")
+UNSEEN = (
+    "blind",
+    "today",
+    "later",
+    "unseen",
+    "fresh",
+    "recent",
+    "visible",
+    "early",
+    "catalogue",
+)
 ACCURACY = 0.85
 ALARMS = 0.05
 SURE = 0.99
