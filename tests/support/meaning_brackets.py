@@ -562,13 +562,15 @@ MEANING_BRACKETS = [
     Bracket("rules.optimizer.VANISHED_RATE", lambda x: not rated(x), 2e-3, 4.5e-3),
     Bracket(
         "rules.optimizer.ALWAYS_CLIPPED",
-        lambda x: not clipped([1.0] * 11 + [1 + x] * 9),
+        lambda x: not clipped([1.0, 1 + x] * 10),
         0.7e-3,
         1.5e-3,
     ),
     Bracket(
         "rules.optimizer.CLIPPED_SHARE",
-        lambda x: clipped([1.0] * round(100 * x) + [2.0] * round(100 - 100 * x)),
+        lambda x: clipped(
+            [1.0] * round(100 * x) + [2.0 + k for k in range(round(100 - 100 * x))]
+        ),
         0.9,
         0.97,
     ),

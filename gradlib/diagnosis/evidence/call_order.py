@@ -34,13 +34,14 @@ class CallOrder:
         at_step: Norm of the gradient that each optimizer step used.
         largest: Largest magnitude in that gradient.
         pairs: Norm that an update's last step used, and norm when the update returned,
-            where the gradient still existed then.
+            where the gradient still existed then and no other had arrived.
         stale: Steps whose gradient still held a part that an earlier step had used.
         empty: Steps that found no gradient at all though one had arrived.
         wiped: Updates in which a gradient was cleared before a step used it. The
             weights had not been moved in between, as some methods do on purpose.
         steps: Optimizer steps of every update.
         lost: Updates that made no step, and whose gradient was not finite.
+        arrived: ``id`` of each parameter that a gradient other than zero has reached.
         closures: The optimizer computes the loss itself, so hooks before its step
             see the gradient of the step before.
     """
@@ -55,6 +56,7 @@ class CallOrder:
     wiped: int = 0
     steps: list[int] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    arrived: set[int] = field(default_factory=set)
     closures: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +67,7 @@ class CallOrder:
         self._waiting: dict[int, int] = {}
         self._wiped = False
         self._arrived = False
+        self._late = False
         self._steps = 0
 
     @contextmanager
@@ -88,23 +91,27 @@ class CallOrder:
     def end_of_update(self) -> None:
         """Note what the gradient is after the owner's update has returned."""
         norm = norm_of(self.parameters)
-        if self._steps and norm > 0:
+        if self._steps and norm > 0 and not self._late:
             self.pairs.append((self.at_step[-1], norm))
         if self._arrived and not self._steps and not math.isfinite(norm):
             self.lost.append(len(self.steps))
         self.steps.append(self._steps)
         self.wiped += self._wiped
         self._wiped = False
-        self._steps, self._arrived = 0, False
+        self._steps, self._arrived, self._late = 0, False, False
 
     def _arrive(self, parameter: nn.Parameter, gradient: Tensor | None) -> None:
         if gradient is None:
             return
-        self._arrived |= bool(gradient.any())
+        filled = bool(gradient.any())
+        self._arrived |= filled
+        self._late |= filled and self._steps > 0
+        if filled:
+            self.arrived.add(id(parameter))
         if id(parameter) in self._held:
             moved = self._waiting.get(id(parameter)) != parameter._version
             self._wiped |= not moved and not _filled(parameter)
-            if bool(gradient.any()):
+            if filled:
                 self._waiting[id(parameter)] = parameter._version
         if id(parameter) in self._used and _filled(parameter):
             self._carried.add(id(parameter))

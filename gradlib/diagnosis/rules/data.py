@@ -276,6 +276,26 @@ def sorted_samples(examination: Examination) -> Finding | None:
     )
 
 
+def forgotten_batches(examination: Examination) -> Finding | None:
+    """Later batches make the model forget the earlier ones; dealt anew they do not."""
+    count = len(examination.setup.batches)
+    if not examination.worth_a_look or count < FEWEST_BATCHES:
+        return None
+    if examination.curve.exploded or not _forgotten(examination):
+        return None
+    name = "samples dealt anew"
+    examination.run_under(name, shuffled)
+    return Finding(
+        "unshuffled_data",
+        "data",
+        f"Once it is over, the loss of all {count} batches together is above "
+        f"{1 / REMEMBERED:.2g} times what it is after a run on the same samples in "
+        "another order: later batches make the model forget the earlier ones.",
+        {"batches": count, **examination.compared(name)},
+        0.85,
+    )
+
+
 def _forgotten(examination: Examination) -> bool:
     """After the run all batches together are worse than after one on dealt samples."""
     usual = examination.loss_after(lambda setup: setup)

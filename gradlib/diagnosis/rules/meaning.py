@@ -565,7 +565,10 @@ def collapsed_outputs(examination: Examination) -> Finding | None:
         return None
     if curve.end > curve.start:
         return None
-    first, last = (t.layers.get("") for t in (base.first, base.last))
+    # Where the loss calls parts of the model itself, the last of them stands for it.
+    layers = base.first.layers
+    name = "" if "" in layers else next(reversed(layers), "")
+    first, last = (t.layers.get(name) for t in (base.first, base.last))
     if first is None or last is None or not first.spread or base.first is base.last:
         return None
     small = last.rms < min(TINY_OUTPUT, COLLAPSED * first.rms)
@@ -573,7 +576,7 @@ def collapsed_outputs(examination: Examination) -> Finding | None:
         return None
     return Finding(
         "representation_collapse",
-        "(root)",
+        name or "(root)",
         f"While the loss goes from {curve.start:.3g} to {curve.end:.3g}, the outputs "
         "become the same for all samples.",
         {

@@ -9,7 +9,14 @@ from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import samples
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.training_setup import TrainingSetup
-from gradlib.diagnosis.treatments import LAYERS, Treatment, merged, normalized, skipping
+from gradlib.diagnosis.treatments import (
+    LAYERS,
+    Treatment,
+    merged,
+    normalized,
+    skipping,
+    slower,
+)
 
 DEPTH_LAYERS = (*LAYERS, nn.Bilinear)
 # Samples a batch at which statistics mean nothing, and at which they do.
@@ -26,6 +33,9 @@ LAYERS_PER_NORM = 3
 FEWEST_BLOCKS = 4
 # Last output over the first, in rms: the healthy keep it within 6, others reach 1e5.
 GROWING = 30.0
+# A tenth of the rate alone ends below this share of the naive loss where the rate was
+# too high (0.006 and less); where depth stands in the way it stays above 0.99.
+RATE_ALONE = 0.5
 # Spread over samples before the last layer, over that of the first: where samples are
 # averaged away it is 0.02 and less, in a healthy network 0.3 and more.
 ALIKE = 0.05
@@ -206,7 +216,7 @@ def plain_depth(examination: Examination) -> Finding | None:
     cure = next(
         (name for name, t in trials.items() if examination.cures(name, t)), None
     )
-    if cure is None:
+    if cure is None or _owed_to_rate(examination, cure):
         return None
     sizes = [s.rms for n, s in examination.base.first.layers.items() if n]
     spreads = [s.spread for n, s in examination.base.first.layers.items() if n]
@@ -228,6 +238,16 @@ def plain_depth(examination: Examination) -> Finding | None:
         0.88,
         fix="" if cure == "normalized layers" else RESIDUAL,
     )
+
+
+def _owed_to_rate(examination: Examination, cure: str) -> bool:
+    """Whether a tenth of the learning rate does without the cure."""
+    name = "a learning rate 10 times smaller"
+    if not examination.cures(name, slower(10.0)):
+        return False
+    slow, naive = examination.run_under(name, slower(10.0)).end, examination.naive
+    other = examination.compared(cure)[f"with {cure}"]
+    return slow < other or (naive is not None and slow < RATE_ALONE * naive)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

@@ -148,6 +148,8 @@ def half_overflow(examination: Examination) -> Finding | None:
         return None
     born = forward.layer if forward is not None and forward.half else ""
     cured = examination.cures("float32", in_float32)
+    if not cured and forward is not None and _beyond_half(forward):
+        return _overflown(examination, forward)
     if not cured and (
         not born or examination.run_under("float32", in_float32).exploded
     ):
@@ -172,6 +174,27 @@ def half_overflow(examination: Examination) -> Finding | None:
             **examination.compared("float32"),
         },
         0.95,
+    )
+
+
+def _beyond_half(forward: ForwardOrigin) -> bool:
+    """Large and finite values of float16 give one that is not finite."""
+    return forward.half and FAR_FROM_OVERFLOW < forward.largest_input < math.inf
+
+
+def _overflown(examination: Examination, forward: ForwardOrigin) -> Finding:
+    """Values leave the range in a network beside the model, which no trial reaches."""
+    return Finding(
+        "fp16_overflow",
+        forward.layer,
+        f"At step {examination.origin.step} {forward.function} takes finite values of "
+        f"float16 of up to {forward.largest_input:.4g}, and its result is beyond "
+        "65,504.",
+        {
+            "largest value that enters": forward.largest_input,
+            "limit": torch.finfo(torch.float16).max,
+        },
+        0.92,
     )
 
 

@@ -246,12 +246,23 @@ def tight_clip(examination: Examination) -> Finding | None:
     if len(used) < SHORTEST_WARM_UP:
         return None
     usual = sorted(used)[len(used) // 2]
-    same = sum(abs(norm - usual) < ALWAYS_CLIPPED * usual for norm in used)
+    # One step after the other, as the bound may change with a loss scale.
+    same = 1 + sum(abs(b - a) < ALWAYS_CLIPPED * a for a, b in pairwise(used))
     if same < CLIPPED_SHARE * len(used):
         return None
     name = "no clipping"
     if not examination.improves(name, unclipped):
         return None
+    if examination.scalers and _powers_of_two(max(used) / min(used)):
+        return Finding(
+            "clip_misplaced",
+            "loop",
+            f"The norm that the optimizer uses goes from {used[0]:.3g} to "
+            f"{used[-1]:.3g} with the loss scale, and by nothing else: the gradient is "
+            f"clipped before it is unscaled. With {name} the same training learns.",
+            {"norm, first": used[0], "last": used[-1], **examination.compared(name)},
+            0.93,
+        )
     return Finding(
         "clip_too_tight",
         "loop",
@@ -262,6 +273,12 @@ def tight_clip(examination: Examination) -> Finding | None:
         fix="Print the norm before clipping for 100 steps, and clip at its 90th "
         "percentile or leave clipping out.",
     )
+
+
+def _powers_of_two(ratio: float) -> bool:
+    """Whether a ratio is 2, 4, 8, ... but for rounding."""
+    power = round(math.log2(ratio))
+    return power > 0 and abs(ratio / 2**power - 1) < ALWAYS_CLIPPED
 
 
 def summed_loss(examination: Examination) -> Finding | None:

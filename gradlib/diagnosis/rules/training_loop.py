@@ -7,6 +7,7 @@ import torch
 from gradlib.diagnosis.evidence.base_run import DETACHED, BaseRun
 from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
+from gradlib.diagnosis.nested import mapped, samples
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import redrawn, thawed, using
 from gradlib.measure.tensors import HALF_TYPES
@@ -93,6 +94,17 @@ def no_gradient_at_all(examination: Examination) -> Finding | None:
     norms = [value for column in base.norms.values() for value in column]
     if not norms or max(norms) != 0 or max(map(abs, base.losses)) > 0:
         return None
+    if _ignores_target(examination):
+        return Finding(
+            "labels_masked",
+            "loss",
+            f"The loss and all gradients are exactly 0 in all {len(base.losses)} "
+            "updates, and other targets leave it at 0: no label takes part in it.",
+            {"updates": len(base.losses)},
+            0.9,
+            fix="Print the shapes of output and target inside the loss: a slice or a "
+            "mask leaves nothing of them.",
+        )
     return Finding(
         "zero_advantage",
         "loss",
@@ -102,6 +114,44 @@ def no_gradient_at_all(examination: Examination) -> Finding | None:
         0.75,
         conclusive=False,
     )
+
+
+def lost_on_the_way(examination: Examination) -> Finding | None:
+    """Gradients reach parameters and are gone before the step; nothing moves."""
+    base = examination.base
+    if base.calls is None or examination.setup.step is not None or not base.losses:
+        return None
+    lost = [
+        name
+        for name, p in examination.parameters.items()
+        if id(p) in base.calls.arrived
+        and base.norms[name]
+        and max(base.norms[name]) <= 0
+        and base.moved[name] == 0
+    ]
+    if not lost or any(base.moved[name] > 0 for name in examination.parameters):
+        return None
+    return Finding(
+        "optimizer_misconfigured",
+        "loop",
+        f"Gradients reach {len(lost)} parameters in the backward pass, are gone when "
+        f"optimizer.step() comes, and after {len(base.losses)} updates no value has "
+        "changed.",
+        {"parameters": len(lost), "updates": len(base.losses)},
+        0.93,
+        fix="Look at the hooks that run inside backward(): one that makes the update "
+        "itself needs a learning rate above 0 and a schedule that is stepped before "
+        "it clears the gradient.",
+    )
+
+
+def _ignores_target(examination: Examination) -> bool:
+    """Whether a loss of zero stays zero when the targets are those of other samples."""
+    setup = examination.setup
+    if setup.loss_fn is None or samples(setup.batch(0)) < 2:
+        return False
+    x, y = setup.batch(0)
+    return examination.loss_of((x, mapped(y, lambda t: t.roll(1, 0)))) == 0
 
 
 def frozen_by_mistake(examination: Examination) -> Finding | None:
@@ -356,12 +406,14 @@ def cut_graph(examination: Examination) -> Finding | None:
         )
     if not any(base.norms.values()):
         return None
+    reached = base.calls.arrived if base.calls is not None else set()
     silent = [
         name
         for name, p in examination.parameters.items()
         if id(p) in examination.held
         and base.norms[name]
         and max(base.norms[name]) <= 0
+        and id(p) not in reached
         and all(math.isfinite(v) for v in base.norms[name])
         and _used(examination, name)
         and (base.moved[name] == 0 or max(base.norms[name]) == 0)
@@ -444,6 +496,7 @@ def silent_weights(examination: Examination) -> Finding | None:
         and id(p) in examination.held
         and name in columns
         and _used(examination, name)
+        and not _heard(examination, name, columns, largest)
         and all(
             norm <= ROUNDING * min(top, usual)
             for norm, top in zip(columns[name], largest, strict=True)
@@ -465,6 +518,19 @@ def silent_weights(examination: Examination) -> Finding | None:
         conclusive=False,
         fix="Print the layer's output and what is made of it: leave out .detach(), a "
         "factor of 0, or a normalization over a single value.",
+    )
+
+
+def _heard(
+    examination: Examination,
+    name: str,
+    columns: dict[str, list[float]],
+    largest: list[float],
+) -> bool:
+    """Whether the bias of the same layer gets a gradient: then its input is zero."""
+    column = columns.get(f"{layer_of(name)}.bias", [])
+    return any(
+        norm > ROUNDING * top for norm, top in zip(column, largest, strict=False)
     )
 
 
