@@ -45,6 +45,7 @@ class Told:
         self.is_ill = self.worth_a_look = True
         self.curve = levels(1.0, 1.0)
         self.naive = None
+        self.scalers: list[Any] = []
         self.base = BaseRun(traces={0: UpdateTrace(nn.Identity())}, losses=[1.0])
         self.gain = gain
         self.origin = NanOrigin()
@@ -380,6 +381,11 @@ def remembered(share: float) -> bool:
     return data._forgotten(made)
 
 
+def owed_to_rate(share: float) -> bool:
+    made = told(naive=1.0, run_under=lambda *_: levels(share, share))
+    return normalization._owed_to_rate(made, 0.0)
+
+
 def clipped(norms: list[float]) -> bool:
     calls: CallOrder = object.__new__(CallOrder)
     calls.at_step = norms
@@ -555,6 +561,7 @@ MEANING_BRACKETS = [
     Bracket("rules.objective.DROWNED", lambda x: not drowned(x), 0.007, 0.015),
     Bracket("rules.objective.STALLED", lambda x: drowned(end=x), 0.8, 0.94),
     Bracket("rules.objective.FALLS", lambda x: not drowned(treated=x), 0.6, 0.8),
+    Bracket("rules.normalization.RATE_ALONE", lambda x: not owed_to_rate(x), 0.4, 0.6),
     Bracket("rules.normalization.MOSTLY_OFF", evaluated, 0.35, 0.7),
     Bracket("rules.optimizer.TRAINED_BEFORE", lambda x: not resumed(x), 0.4, 0.7),
     Bracket("rules.optimizer.JUMPS", lambda x: resumed(0.3, x), 0.2, 0.4),

@@ -216,7 +216,9 @@ def plain_depth(examination: Examination) -> Finding | None:
     cure = next(
         (name for name, t in trials.items() if examination.cures(name, t)), None
     )
-    if cure is None or _owed_to_rate(examination, cure):
+    if cure is None:
+        return None
+    if _owed_to_rate(examination, examination.run_under(cure, trials[cure]).end):
         return None
     sizes = [s.rms for n, s in examination.base.first.layers.items() if n]
     spreads = [s.spread for n, s in examination.base.first.layers.items() if n]
@@ -240,14 +242,13 @@ def plain_depth(examination: Examination) -> Finding | None:
     )
 
 
-def _owed_to_rate(examination: Examination, cure: str) -> bool:
-    """Whether a tenth of the learning rate does without the cure."""
+def _owed_to_rate(examination: Examination, cured: float) -> bool:
+    """Whether a tenth of the rate does without a cure that ends at this loss."""
     name = "a learning rate 10 times smaller"
     if not examination.cures(name, slower(10.0)):
         return False
     slow, naive = examination.run_under(name, slower(10.0)).end, examination.naive
-    other = examination.compared(cure)[f"with {cure}"]
-    return slow < other or (naive is not None and slow < RATE_ALONE * naive)
+    return slow < cured or (naive is not None and slow < RATE_ALONE * naive)
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

@@ -473,6 +473,8 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "placed samples": clinic("later/positions_of_the_batch"),
     "one token": clinic("later/corpus_of_one_token"),
     "frozen on the way": clinic("early/lora_save"),
+    "lost on the way": clinic("catalogue/layerwise_warmup"),
+    "forgotten batches": clinic("catalogue/corpus_in_file_order"),
     "vanished labels": clinic("visible/packed_mask"),
     "bottomless": clinic("visible/masked_columns"),
     "outweighing samples": clinic("visible/torsion_scores"),
@@ -571,10 +573,41 @@ def test_a_rule_is_silent_where_it_must(rule: str) -> None:
         ("shifted targets", "visible/fsdp_adam"),  # outputs cut at their start
         ("silent weights", "visible/hybrid_clip"),  # beside a gradient of a billion
         ("cut graph", "early/points_moved"),  # a last branch that no loss asks for
+        ("silent weights", "catalogue/few_step_generator_bf16"),  # an input of 0
+        ("clipping without effect", "catalogue/deblur_gp"),  # a second backward pass
     ],
 )
 def test_a_rule_is_not_misled(rule: str, name: str) -> None:
     assert ask(rule, clinic(name)[1]()) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "cause"),
+    [
+        ("tight clip", "catalogue/clip_scaled_gradient", "clip_misplaced"),
+        ("no gradient at all", "catalogue/cldice_airway", "labels_masked"),
+        ("no gradient at all", "today/rewards_all_alike", "zero_advantage"),
+        (
+            "overflow in half precision",
+            "catalogue/text_encoder_half",
+            "fp16_overflow",
+        ),
+        (
+            "collapsed outputs",
+            "catalogue/dino_shared_backbone",
+            "representation_collapse",
+        ),
+    ],
+)
+def test_a_rule_names_the_cause(rule: str, name: str, cause: str) -> None:
+    found = ask(rule, clinic(name)[0]())
+    assert found is not None
+    assert found.cause == cause
+
+
+@pytest.mark.parametrize("name", ["bert_tutorial_rate", "rcnn_rate"])
+def test_depth_is_not_blamed_where_a_tenth_of_the_rate_learns(name: str) -> None:
+    assert ask("plain depth", clinic(f"catalogue/{name}")[0]()) is None
 
 
 def test_masters_of_an_optimizer_inside_go_on_at_their_own_rate() -> None:

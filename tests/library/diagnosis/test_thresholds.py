@@ -124,6 +124,7 @@ class Told:
         self.origin = NanOrigin()
         self.gets_a_gradient = True
         self.setup = SimpleNamespace(model=nn.Identity())
+        self.naive: float | None = None
         self.__dict__.update(what)
 
     def cures(self, name: str, *_: Any, **__: Any) -> bool:
