@@ -21,7 +21,7 @@ from gradlib.diagnosis.evidence.loss_curve import (
     LossCurve,
     median,
 )
-from gradlib.diagnosis.evidence.naive_loss import naive_loss
+from gradlib.diagnosis.evidence.naive_loss import naive_loss, watched_naive_loss
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin, find_nan_origin
 from gradlib.diagnosis.evidence.update_trace import UpdateTrace
 from gradlib.diagnosis.nested import copied, rows_of, samples
@@ -114,6 +114,10 @@ class Examination:
     @cached_property
     def naive(self) -> float | None:
         """Loss of a model that ignores its input, if it can be known."""
+        if self.setup.step is not None:
+            traces = self.base.traces.items()
+            seen = {step: trace.calls.losses for step, trace in traces}
+            return watched_naive_loss(self.base.losses, seen)
         operations = self.base.graph.operations
         with self._aside():
             return naive_loss(self.setup, operations)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradlib.diagnosis.evidence.function_calls import LossCall
 from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.training_setup import TrainingSetup
@@ -29,6 +30,11 @@ DESCENT_RATE = 0.3
 SUM_OF_ONE = 1e-3
 # Curvature below which a loss counts as straight: rounding is 1e-7, squares are 1.
 STRAIGHT = 1e-9
+# What an update returns and the mean of its losses are one number, but for rounding.
+AGREES = 1e-3
+# Variance of the targets of one half of a run over that of the other half: given ones
+# differ by a tenth or so, those of a critic that runs away by 100 and more.
+MOVING = 2.0
 SQUARED = ("MseLoss", "SmoothL1", "HuberLoss")
 KNOWN_LOSSES = ("Nll", "MseLoss", "SmoothL1", "HuberLoss", "BinaryCrossEntropy")
 
@@ -102,6 +108,69 @@ def naive_loss(setup: TrainingSetup, operations: Counter[str]) -> float | None:
             return _fitted(setup, constant, _some(setup))
         except Exception:
             return None
+
+
+def watched_naive_loss(
+    losses: list[float], seen: dict[int, list[LossCall]]
+) -> float | None:
+    """The same for an update that can only be watched, from the targets it used.
+
+    Known where what it returns is the mean of calls of one loss function: for
+    cross-entropy the entropy of the classes (plus (classes - 1)/2n, as n samples show
+    it too low), for squared errors the variance of each value.
+
+    Args:
+        losses: What each update returned.
+        seen: Update -> the calls of loss functions in it.
+
+    References:
+        Miller 1955, Note on the bias of information estimates.
+    """
+    calls = [call for step in seen if step < len(losses) for call in seen[step]]
+    for step, found in seen.items():
+        if step >= len(losses) or not found:
+            return None
+        mean = sum(call.value for call in found) / len(found)
+        if not math.isclose(mean, losses[step], rel_tol=AGREES):
+            return None
+    if len({call.function for call in calls}) != 1 or any(
+        call.reduction != "mean" for call in calls
+    ):
+        return None
+    if calls[0].function == "mse_loss":
+        return _variance(calls)
+    return _entropy(calls) if calls[0].function == "cross_entropy" else None
+
+
+def _variance(calls: list[LossCall]) -> float | None:
+    shapes = {call.target.shape[1:] for call in calls if call.target.ndim}
+    alike = all(call.output.shape == call.target.shape for call in calls)
+    if len(shapes) != 1 or not alike or len(calls) < 2:
+        return None
+    half = len(calls) // 2
+    targets, early, late = (
+        torch.cat([call.target.float() for call in part])
+        for part in (calls, calls[:half], calls[half:])
+    )
+    if len(targets) < ENOUGH_SAMPLES:
+        return None
+    varies, before, after = (float(t.var(0).mean()) for t in (targets, early, late))
+    # Targets that the model makes itself move with it.
+    moves = max(before, after) > MOVING * min(before, after)
+    return None if moves else varies
+
+
+def _entropy(calls: list[LossCall]) -> float | None:
+    if any(call.target.is_floating_point() for call in calls):
+        return None
+    kept = [call.target[call.target != call.ignored].flatten() for call in calls]
+    classes = torch.cat(kept)
+    if len(classes) < ENOUGH_SAMPLES:
+        return None
+    counts = classes.bincount().double()
+    counts = counts[counts > 0]
+    shares = counts / counts.sum()
+    return float(-(shares * shares.log()).sum()) + (len(counts) - 1) / 2 / len(classes)
 
 
 def _some(setup: TrainingSetup) -> list[int]:

@@ -18,6 +18,7 @@ from gradlib.diagnosis import verdict
 from gradlib.diagnosis.evidence import base_run, feature_scale, naive_loss, nan_origin
 from gradlib.diagnosis.evidence.base_run import BaseRun
 from gradlib.diagnosis.evidence.feature_scale import FeatureScale
+from gradlib.diagnosis.evidence.function_calls import LossCall
 from gradlib.diagnosis.evidence.loss_curve import LossCurve, central
 from gradlib.diagnosis.evidence.nan_origin import NanOrigin
 from gradlib.diagnosis.evidence.update_trace import (
@@ -274,6 +275,16 @@ class Replayed:
 def argmax_matters(change: float) -> bool:
     told: Any = Told(setup=Replayed(change))
     return training_loop._matters(told)
+
+
+def returned(share: float = 1.0, times: float = 1.0) -> bool:
+    """Whether a constant is known where so much is returned, and targets grow so."""
+    calls: dict[int, list[LossCall]] = {}
+    for step in range(8):
+        wide = math.sqrt(times) if step > 3 else 1.0
+        target = wide * torch.tensor([1.0, -1.0]).repeat(50)
+        calls[step] = [LossCall("mse_loss", target, target, value=1.0)]
+    return naive_loss.watched_naive_loss([share] * 8, calls) is not None
 
 
 # Networks.
@@ -638,6 +649,8 @@ BRACKETS = [
     Bracket("evidence.feature_scale.CHANNELS_FIRST", channels_first, 1.5, 3),
     Bracket("evidence.feature_scale.CLAMPED", wide_in_spite_of_outliers, 0.008, 0.015),
     Bracket("evidence.feature_scale.ENOUGH_ROWS", clamped, 70, 150),
+    Bracket("evidence.naive_loss.AGREES", lambda x: returned(1 + x), 1.5e-3, 7e-4),
+    Bracket("evidence.naive_loss.MOVING", lambda x: returned(times=x), 2.5, 1.6),
     Bracket("evidence.naive_loss.SUM_OF_ONE", is_probability, 1.5e-3, 7e-4),
     Bracket(
         "evidence.nan_origin.GROWTH", lambda x: not calm([1, 1, x], [1.0] * 2), 150, 300
