@@ -381,6 +381,13 @@ def remembered(share: float) -> bool:
     return data._forgotten(made)
 
 
+def latest(share: float) -> bool:
+    """Whether batches are forgotten, where the latest end at this share of all."""
+    made = told(curve=levels(2.0, share))
+    made.setup.batches = [0] * 8
+    return data.forgotten_batches(made) is not None
+
+
 def owed_to_rate(share: float) -> bool:
     made = told(naive=1.0, run_under=lambda *_: levels(share, share))
     return normalization._owed_to_rate(made, 0.0)
@@ -565,6 +572,7 @@ MEANING_BRACKETS = [
     Bracket("rules.normalization.MOSTLY_OFF", evaluated, 0.35, 0.7),
     Bracket("rules.optimizer.TRAINED_BEFORE", lambda x: not resumed(x), 0.4, 0.7),
     Bracket("rules.optimizer.JUMPS", lambda x: resumed(0.3, x), 0.2, 0.4),
+    Bracket("rules.data.LATEST", lambda x: not latest(x), 0.75, 0.9),
     Bracket("rules.data.REMEMBERED", lambda x: not remembered(x), 0.5, 0.7),
     Bracket("rules.optimizer.VANISHED_RATE", lambda x: not rated(x), 2e-3, 4.5e-3),
     Bracket(
