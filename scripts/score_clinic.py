@@ -45,6 +45,7 @@ UNSEEN = (
     "visible",
     "early",
     "catalogue",
+    "control",
 )
 ACCURACY = 0.85
 ALARMS = 0.05
