@@ -13,6 +13,7 @@ SOFTMAXES = {"softmax", "log_softmax"}
 REGRESSION = {"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss"}
 BINARY = {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
 LOSSES = {"cross_entropy", "nll_loss", *REGRESSION, *BINARY}
+PRODUCTS = {"mul", "__mul__", "__rmul__", "multiply"}
 DIFFERENCES = {"sub", "rsub", "__sub__", "__rsub__", "subtract", *REGRESSION}
 NORMS = {"layer_norm", "group_norm", "rms_norm"}
 LOGARITHMS = {"kl_div", "nll_loss"}
@@ -136,6 +137,7 @@ class FunctionCalls:
     not_logarithms: dict[str, float] = field(default_factory=dict)
     cuts: list[Cut] = field(default_factory=list)
     samplings: int = 0
+    whole_norms: list[str] = field(default_factory=list)
     keep: bool = False
 
     def note(self, name: str, layer: str, args: Any, kwargs: Any, result: Any) -> None:
@@ -149,8 +151,10 @@ class FunctionCalls:
             self._reshape(layer, args[0], result)
         elif name == "multinomial":
             self.samplings += 1
-        if name in DIFFERENCES:
+        if name in DIFFERENCES or (name in PRODUCTS and _column_by_row(args)):
             self._pairing(name, layer, args, kwargs)
+        if name == "norm" and _whole(args, kwargs):
+            self.whole_norms.append(layer)
         if name in SOFTMAXES:
             self._softmax(layer, args, kwargs)
         elif name == "scaled_dot_product_attention":
@@ -257,6 +261,23 @@ class FunctionCalls:
             result.register_hook(lambda g: _weigh(call, g))  # type: ignore[no-untyped-call]
         if output.requires_grad:
             output.register_hook(lambda g: _reach(call, g))
+
+
+def _column_by_row(args: Any) -> bool:
+    """Whether n values in a column meet n values in a row."""
+    shapes = [tuple(a.shape) for a in args[:2] if isinstance(a, Tensor)]
+    if len(shapes) < 2:
+        return False
+    column, row = sorted(shapes, key=len, reverse=True)
+    return len(row) == 1 and column == (row[0], 1)
+
+
+def _whole(args: Any, kwargs: Any) -> bool:
+    """Whether a norm takes all values of a batch of features that are learned."""
+    x = args[0] if args else None
+    if not isinstance(x, Tensor) or x.ndim != 2 or len(x) < 2 or x.is_leaf:
+        return False
+    return x.requires_grad and len(args) < 3 and kwargs.get("dim") is None
 
 
 def axis_cut(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, int] | None:

@@ -128,7 +128,8 @@ class LossCurve:
         luck = luck[: len(losses)]
         share = _slope(luck, losses)
         pairs = zip(losses, luck, strict=True)
-        return central([x - share * (u - typical) for x, u in pairs])
+        level = central([x - share * (u - typical) for x, u in pairs])
+        return max(level, min(filter(math.isfinite, self.losses)))
 
     @property
     def reference(self) -> float:
@@ -197,6 +198,12 @@ class LossCurve:
             return False
         first, _, third, last = self._quarters
         return third - last > LAST_FALL * (first - last) / 3
+
+    @property
+    def _late_fall(self) -> float:
+        """Fall from the third quarter to the last."""
+        *_, third, last = self._quarters
+        return third - last
 
     @property
     def _quarters(self) -> tuple[float, float, float, float]:
@@ -271,7 +278,7 @@ class LossCurve:
         if self.naive is None:
             return True
         deep = self.fall > DEEP_FALL and self.score < DEEP_FALL_SCORE
-        if deep and self.still_falls:
+        if deep and self.still_falls and self._late_fall > STILL_FALLS * self.scale:
             return True
         limit = BEATEN if self.still_falls else CLEARLY_BEATEN
         return self.score < limit or self.relapsed

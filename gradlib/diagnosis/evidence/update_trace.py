@@ -18,6 +18,7 @@ from gradlib.diagnosis.evidence.function_calls import (
     LOGARITHMS,
     LOSSES,
     NORMS,
+    PRODUCTS,
     RESHAPES,
     SOFTMAXES,
     FunctionCalls,
@@ -39,7 +40,7 @@ SUMS = {"add", "sub", "__add__", "__radd__", "__sub__", "__rsub__", "add_", "__i
 # Functions that put infinities where the owner wants them: masks.
 MASKING = {"masked_fill", "masked_fill_", "fill_", "full", "full_like", "new_full"}
 WATCHED = SOFTMAXES | LOSSES | DIFFERENCES | NORMS | LOGARITHMS | RESHAPES
-WATCHED |= {"scaled_dot_product_attention", "multinomial"}
+WATCHED |= {"scaled_dot_product_attention", "multinomial", "norm"} | PRODUCTS
 MASKING |= {"where", "triu", "tril", "triu_", "tril_", "__setitem__", "tensor"}
 
 
@@ -85,6 +86,7 @@ class ForwardOrigin:
         largest_input: Largest magnitude of what entered.
         half: It worked on half precision.
         learned: What entered depends on parameters, and not on the data alone.
+        empty: No number entered at all.
     """
 
     function: str
@@ -92,6 +94,7 @@ class ForwardOrigin:
     largest_input: float
     half: bool
     learned: bool = True
+    empty: bool = False
 
 
 @dataclass(eq=False)
@@ -364,6 +367,7 @@ class UpdateTrace(TorchFunctionMode):
                 max(peaks, default=0.0),
                 any(t.dtype == HALF for t in [*made, *real]),
                 any(t.requires_grad for t in real),
+                empty=not real,
             )
 
     def _watch_slopes(self, loss: Tensor) -> None:

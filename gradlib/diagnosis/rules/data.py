@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradlib.diagnosis.evidence.base_run import OUT_OF_BOUNDS
 from gradlib.diagnosis.evidence.feature_scale import off_scale
+from gradlib.diagnosis.evidence.function_calls import LOSSES
 from gradlib.diagnosis.evidence.loss_curve import TINY
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import tensors
@@ -155,6 +156,18 @@ def impossible_samples(examination: Examination) -> Finding | None:
     fine = sum(_loss_in(examination, worlds[1], i) for i in others)
     if fine < MOSTLY_FINE * len(others) or not others:
         return None
+    if origin.forward.function in LOSSES and origin.forward.empty:
+        return Finding(
+            "labels_masked",
+            "data",
+            f"In batch {here} {origin.forward.function} gets no value at all: the mean "
+            f"over nothing is {origin.loss}. {fine} of {len(others)} other batches "
+            "have some.",
+            {"batch": here},
+            0.95,
+            fix="Leave out a sample of which nothing is kept, or divide the sum of the "
+            "losses by count.clamp(min=1).",
+        )
     return Finding(
         "bad_data",
         "data",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,13 @@ from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.report import Finding
-from gradlib.diagnosis.treatments import another_axis, batch_first, one_shape, uncut
+from gradlib.diagnosis.treatments import (
+    another_axis,
+    batch_first,
+    one_shape,
+    uncut,
+    using,
+)
 
 # Spread of the outputs over samples at the end, over that at the start: where the
 # outputs have become one and the same it is 0.08 and less, where they are learned 0.3
@@ -58,8 +65,8 @@ def wrong_shape(examination: Examination) -> Finding | None:
     return Finding(
         "shape_mismatch",
         "loss" if found.layer in ("loss", "(root)") else found.layer,
-        f"{found.function} compares shapes {found.shapes[0]} and {found.shapes[1]}: "
-        f"broadcasting makes {found.made}, every output against every target."
+        f"{found.function} pairs shapes {found.shapes[0]} and {found.shapes[1]}: "
+        f"broadcasting makes {found.made}, every value against every other."
         + f" Warned: {told}"
         * bool(told),
         {"shape of the result": str(found.made), **examination.compared(name)},
@@ -93,6 +100,33 @@ def softmax_of_one(examination: Examination) -> Finding | None:
     if not single:
         return None
     return _axis_finding(examination, single[0], "over a single value, so it is 1")
+
+
+def length_of_all(examination: Examination) -> Finding | None:
+    """One norm is taken over all samples of a batch, and one for each cures."""
+    calls = examination.base.first.calls
+    if not calls.whole_norms or not examination.worth_a_look:
+        return None
+    name = "a norm for each sample"
+
+    def each(x: Tensor, *given: Any, **named: Any) -> Tensor:
+        if x.ndim == 2 and not given[1:] and named.get("dim") is None:
+            named |= {"dim": 1, "keepdim": True}
+        made: Tensor = torch.norm(x, *given, **named)
+        return made
+
+    if not examination.improves(name, using(norm=each)):
+        return None
+    return Finding(
+        "wrong_axis",
+        "loss" if calls.whole_norms[0] in ("loss", "(root)") else calls.whole_norms[0],
+        "A norm takes all values of a batch together, so the length of a sample hangs "
+        f"on the others; with {name} the same training learns.",
+        {"norms over a whole batch": len(calls.whole_norms)}
+        | examination.compared(name),
+        0.9,
+        fix="x / x.norm(dim=-1, keepdim=True), or F.normalize(x, dim=-1).",
+    )
 
 
 def softmax_over_samples(examination: Examination) -> Finding | None:

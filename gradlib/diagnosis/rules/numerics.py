@@ -155,6 +155,8 @@ def half_overflow(examination: Examination) -> Finding | None:
     ):
         return None
     largest = max(half.values(), default=math.inf)
+    if examination.origin.updated and examination.origin.calm:
+        return _update_below(examination)
     if (
         not born
         and largest < FAR_FROM_OVERFLOW
@@ -217,6 +219,22 @@ def _underflow(examination: Examination, largest: float) -> Finding:
             **examination.compared("float32"),
         },
         0.93,
+    )
+
+
+def _update_below(examination: Examination) -> Finding:
+    """Loss and gradients are finite in float16, and the update is not."""
+    origin = examination.origin
+    return Finding(
+        "fp16_underflow",
+        layer_of(origin.updated),
+        f"At step {origin.updated_at} loss and gradients are finite, and the update "
+        f"makes {origin.updated} NaN in float16: squares of gradients and an eps of "
+        "1e-8 are 0 there, and it divides by them.",
+        {"step": origin.updated_at, **examination.compared("float32")},
+        0.93,
+        fix="Keep weights and the optimizer in float32, under torch.autocast; or set "
+        "eps=1e-4.",
     )
 
 

@@ -323,7 +323,7 @@ def growing_scores(examination: Examination) -> Finding | None:
         (call.largest, call.layer)
         for calls in uses
         for call in calls
-        if call.learned and len(call.shape) > 2
+        if call.learned and len(call.shape) > 2 and call.layer != "loss"
     ]
     if not peaks or not first:
         return None
@@ -335,7 +335,7 @@ def growing_scores(examination: Examination) -> Finding | None:
         return None
     name = "scores capped at 5"
     improved = examination.improves(name, capped(5.0))
-    if not improved and not largest > BEYOND_ALL:
+    if not improved and not (largest > BEYOND_ALL and examination.worth_a_look):
         return None
     if improved:
         capped_end = examination.run_under(name, capped(5.0)).end

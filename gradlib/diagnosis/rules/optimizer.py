@@ -1,7 +1,7 @@
 """Rules about the optimizer: rate, warm-up, reduction and the other settings."""
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import mapped, samples, tensors
@@ -372,6 +372,32 @@ def strange_option(examination: Examination) -> Finding | None:
                 fix=f"Start from {label}.",
             )
     return None
+
+
+def held_twice(examination: Examination) -> Finding | None:
+    """Two optimizers that take turns hold the same parameters."""
+    if not examination.alternating:
+        return None
+    stepped = examination.base.first.stepped
+    held = [
+        {id(p) for g in o.param_groups for p in g["params"] if p.requires_grad}
+        for o in examination.optimizers
+        if id(o) in stepped
+    ]
+    shared = set().union(*(a & b for a, b in combinations(held, 2)))
+    if not shared:
+        return None
+    return Finding(
+        "optimizer_misconfigured",
+        "all",
+        f"{len(shared)} parameters are held by two optimizers that take turns: what "
+        "one of them improves for its loss, the other changes for its own.",
+        {"held twice": len(shared), "held by each": str([len(h) for h in held])},
+        0.75,
+        conclusive=False,
+        fix="Give each optimizer its own parameters: "
+        "Adam(model.discriminator.parameters()), Adam(model.generator.parameters()).",
+    )
 
 
 def undefined_update(examination: Examination) -> Finding | None:

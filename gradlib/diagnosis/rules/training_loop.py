@@ -283,6 +283,8 @@ def orphans(examination: Examination) -> Finding | None:
     ]
     if not lost:
         return _foreign(examination)
+    if not math.isfinite(base.losses[0]):
+        return None  # no update has been made by then
     trained = [
         n for n, p in examination.parameters.items() if id(p) in examination.held
     ]
