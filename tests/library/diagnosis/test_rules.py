@@ -473,6 +473,8 @@ RULE_CASES: dict[str, tuple[Callable[[], Case], Callable[[], Case]]] = {
     "placed samples": clinic("later/positions_of_the_batch"),
     "one token": clinic("later/corpus_of_one_token"),
     "frozen on the way": clinic("early/lora_save"),
+    "length of all": clinic("control/simclr_norm_axis"),
+    "held twice": clinic("control/gan_all_variables"),
     "lost on the way": clinic("catalogue/layerwise_warmup"),
     "forgotten batches": clinic("catalogue/corpus_in_file_order"),
     "vanished labels": clinic("visible/packed_mask"),
@@ -586,6 +588,9 @@ def test_a_rule_is_not_misled(rule: str, name: str) -> None:
     [
         ("tight clip", "catalogue/clip_scaled_gradient", "clip_misplaced"),
         ("no gradient at all", "catalogue/cldice_airway", "labels_masked"),
+        ("wrong shape", "control/ppo_advantage_column", "shape_mismatch"),
+        ("impossible samples", "control/beit_mask_count", "labels_masked"),
+        ("overflow in half precision", "control/happynet_half_adam", "fp16_underflow"),
         ("no gradient at all", "today/rewards_all_alike", "zero_advantage"),
         (
             "overflow in half precision",
@@ -603,6 +608,21 @@ def test_a_rule_names_the_cause(rule: str, name: str, cause: str) -> None:
     found = ask(rule, clinic(name)[0]())
     assert found is not None
     assert found.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("rule", "name"),
+    [
+        ("growing scores", "fcn_summed_pixels"),  # a softmax in the loss
+        ("parameters without optimizer", "gpt2_mask_half"),  # NaN before any update
+    ],
+)
+def test_a_rule_is_silent_about_what_has_another_cause(rule: str, name: str) -> None:
+    assert ask(rule, clinic(f"control/{name}")[0]()) is None
+
+
+def test_one_hot_attention_that_learns_is_not_broken() -> None:
+    assert ask("growing scores", clinic("control/yolo_query_scale")[1]()) is None
 
 
 @pytest.mark.parametrize("name", ["bert_tutorial_rate", "rcnn_rate"])

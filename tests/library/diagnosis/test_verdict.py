@@ -194,6 +194,20 @@ def test_learning_is_clearly_below_a_constant(end: float, learns: bool) -> None:
     assert LossCurve((1.3,) * 5 + (end,) * 35, 1.0).learns is learns
 
 
+@pytest.mark.parametrize(("third", "learns"), [(0.5, False), (1.0, True)])
+def test_large_outputs_that_shrink_count_while_they_shrink(
+    third: float, learns: bool
+) -> None:
+    losses = (1000.0,) * 10 + (10.0,) * 10 + (third,) * 10 + (0.5,) * 10
+    assert LossCurve(losses, 0.45).learns is learns
+
+
+def test_the_luck_of_batches_takes_no_level_below_the_lowest_loss() -> None:
+    untrained = tuple(float(1000 + 400 * (-1) ** k) for k in range(40))
+    losses = (*untrained[:5], *(0.5,) * 35)
+    assert LossCurve(losses, 0.45, untrained_losses=untrained).best == 0.5
+
+
 def test_a_jump_far_above_the_untrained_model_is_unclear() -> None:
     made = good_regression()
     count = [0]
