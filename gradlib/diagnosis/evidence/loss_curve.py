@@ -129,7 +129,7 @@ class LossCurve:
         share = _slope(luck, losses)
         pairs = zip(losses, luck, strict=True)
         level = central([x - share * (u - typical) for x, u in pairs])
-        return max(level, min(filter(math.isfinite, self.losses)))
+        return max(level, min(filter(math.isfinite, self.losses), default=level))
 
     @property
     def reference(self) -> float:

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import Tensor
 
 from gradlib.diagnosis.evidence.base_run import DETACHED, BaseRun
 from gradlib.diagnosis.evidence.loss_curve import median
@@ -145,13 +146,17 @@ def lost_on_the_way(examination: Examination) -> Finding | None:
     )
 
 
+def _moved_on(t: Tensor) -> Tensor:
+    return t.roll(1, 0) if t.ndim else t
+
+
 def _ignores_target(examination: Examination) -> bool:
     """Whether a loss of zero stays zero when the targets are those of other samples."""
     setup = examination.setup
     if setup.loss_fn is None or samples(setup.batch(0)) < 2:
         return False
     x, y = setup.batch(0)
-    return examination.loss_of((x, mapped(y, lambda t: t.roll(1, 0)))) == 0
+    return examination.loss_of((x, mapped(y, _moved_on))) == 0
 
 
 def frozen_by_mistake(examination: Examination) -> Finding | None:
