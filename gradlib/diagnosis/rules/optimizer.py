@@ -196,8 +196,7 @@ def replaced_weights(examination: Examination) -> Finding | None:
         return None
     still = examination.run_under("no learning", both(repeated, slower(math.inf)))
     # Only the second: an optimizer inside may go on at a rate of its own.
-    first, *rest = still.losses[:2]
-    after = rest[0] if rest else math.nan
+    first, after = (*still.losses, math.nan)[:2]
     if not after > WORSE * first > 0:
         return None
     return Finding(
