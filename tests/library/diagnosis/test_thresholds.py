@@ -287,6 +287,11 @@ def returned(share: float = 1.0, times: float = 1.0) -> bool:
     return naive_loss.watched_naive_loss([share] * 8, calls) is not None
 
 
+def falls_to(end: float, naive: float) -> LossCurve:
+    """A fall from 30 that goes on to the end."""
+    return LossCurve((30.0,) * 20 + (1.1 * end,) * 10 + (end,) * 10, naive)
+
+
 # Networks.
 
 
@@ -598,13 +603,13 @@ BRACKETS = [
     ),
     Bracket(
         "evidence.loss_curve.DEEP_FALL",
-        lambda x: levels(30, 30 * (1 - x), naive=30 * (1 - x) / 1.1).learns,
+        lambda x: falls_to(30 * (1 - x), 30 * (1 - x) / 1.1).learns,
         0.82,
         0.9,
     ),
     Bracket(
         "evidence.loss_curve.DEEP_FALL_SCORE",
-        lambda x: levels(100, x).learns,
+        lambda x: falls_to(x, 1.0).learns,
         1.4,
         1.1,
     ),
