@@ -278,7 +278,7 @@ class Examination:
     def cures_in_own_units(self, name: str, treatment: Treatment) -> bool:
         """Whether a treated run learns: falls clearly where the run as it is does not.
 
-        For an update that can only be watched, no constant answer is known.
+        For updates that can only be watched, often no constant answer is known.
         """
         treated = self.run_under(name, treatment)
         if treated.exploded or treated.flat or not math.isfinite(treated.end):
