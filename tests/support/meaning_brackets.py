@@ -378,7 +378,7 @@ def resumed(start: float = 0.1, rise: float = 1.0) -> bool:
 def remembered(share: float) -> bool:
     made = told()
     made.loss_after = lambda treatment: share if treatment is data.shuffled else 1.0
-    return data._forgotten(made)
+    return data._forgotten(made, 1.0)
 
 
 def latest(share: float) -> bool:

@@ -196,8 +196,8 @@ class LossCurve:
         """Still falls, and in the last quarter about as fast as before."""
         if not self.still_falls:
             return False
-        first, _, third, last = self._quarters
-        return third - last > LAST_FALL * (first - last) / 3
+        first, *_, last = self._quarters
+        return self._late_fall > LAST_FALL * (first - last) / 3
 
     @property
     def _late_fall(self) -> float:

@@ -32,8 +32,8 @@ SUM_OF_ONE = 1e-3
 STRAIGHT = 1e-9
 # What an update returns and the mean of its losses are one number, but for rounding.
 AGREES = 1e-3
-# Variance of the targets of one half of a run over that of the other half: given ones
-# differ by a tenth or so, those of a critic that runs away by 100 and more.
+# Variance of the targets of one half of a run over that of the other half: 1 but for
+# sampling where they are given; those of a critic that runs away grow by hundreds.
 MOVING = 2.0
 SQUARED = ("MseLoss", "SmoothL1", "HuberLoss")
 KNOWN_LOSSES = ("Nll", "MseLoss", "SmoothL1", "HuberLoss", "BinaryCrossEntropy")
@@ -113,9 +113,9 @@ def naive_loss(setup: TrainingSetup, operations: Counter[str]) -> float | None:
 def watched_naive_loss(
     losses: list[float], seen: dict[int, list[LossCall]]
 ) -> float | None:
-    """The same for an update that can only be watched, from the targets it used.
+    """Loss of the best constant for an update that can only be watched, or None.
 
-    Known where what it returns is the mean of calls of one loss function: for
+    Told by the targets it used, where it returns the mean of one loss function: for
     cross-entropy the entropy of the classes (plus (classes - 1)/2n, as n samples show
     it too low), for squared errors the variance of each value.
 

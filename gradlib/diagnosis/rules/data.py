@@ -280,7 +280,8 @@ def sorted_samples(examination: Examination) -> Finding | None:
         evidence = {"variance inside batches": share}
     name = "samples dealt anew"
     examination.run_under(name, shuffled)
-    if targets.is_floating_point() and not _forgotten(examination):
+    numbers = targets.is_floating_point()
+    if numbers and not _forgotten(examination, _loss_of_all(examination)):
         return None
     return Finding(
         "unshuffled_data",
@@ -297,10 +298,11 @@ def forgotten_batches(examination: Examination) -> Finding | None:
     count = len(examination.setup.batches)
     if not examination.worth_a_look or count < FEWEST_BATCHES:
         return None
-    if examination.curve.exploded or not _forgotten(examination):
+    if examination.curve.exploded:
         return None
-    usual = examination.loss_after(lambda setup: setup)
-    if not examination.curve.end < LATEST * usual:
+    usual = _loss_of_all(examination)
+    latest = examination.curve.end
+    if not latest < LATEST * usual or not _forgotten(examination, usual):
         return None
     name = "samples dealt anew"
     examination.run_under(name, shuffled)
@@ -308,7 +310,7 @@ def forgotten_batches(examination: Examination) -> Finding | None:
         "unshuffled_data",
         "data",
         f"Once it is over, the loss of all {count} batches together is {usual:.4g}, "
-        f"that of the last ones {examination.curve.end:.4g}, and after a run on the "
+        f"that of the last ones {latest:.4g}, and after a run on the "
         "same samples in another order all are lower: later batches make the model "
         "forget the earlier ones.",
         {"loss of all batches": usual, **examination.compared(name)},
@@ -316,9 +318,13 @@ def forgotten_batches(examination: Examination) -> Finding | None:
     )
 
 
-def _forgotten(examination: Examination) -> bool:
-    """After the run all batches together are worse than after one on dealt samples."""
-    usual = examination.loss_after(lambda setup: setup)
+def _loss_of_all(examination: Examination) -> float:
+    """Loss of all batches once the run as given is over."""
+    return examination.loss_after(lambda setup: setup)
+
+
+def _forgotten(examination: Examination, usual: float) -> bool:
+    """Whether all batches together have far less loss after a run on dealt samples."""
     dealt = examination.loss_after(shuffled)
     return math.isfinite(dealt) and dealt < REMEMBERED * usual
 

@@ -34,7 +34,7 @@ FEWEST_BLOCKS = 4
 # Last output over the first, in rms: the healthy keep it within 6, others reach 1e5.
 GROWING = 30.0
 # A tenth of the rate alone ends below this share of the naive loss where the rate was
-# too high (0.006 and less); where depth stands in the way it stays above 0.99.
+# too high (0.06 and less); where depth stands in the way it stays above 0.99.
 RATE_ALONE = 0.5
 # Spread over samples before the last layer, over that of the first: where samples are
 # averaged away it is 0.02 and less, in a healthy network 0.3 and more.
