@@ -257,6 +257,27 @@ def test_a_start_that_fails_is_told() -> None:
         assert gone(ranks.pids)
 
 
+def test_a_file_store_that_is_taken_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    with Ranks(2) as ranks:
+        with pytest.raises(RankError, match="Is a directory"):
+            ranks.run(twice, 1)
+        assert gone(ranks.pids)
+
+
+def test_a_file_store_that_is_gone_is_no_longer_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    with Ranks(2) as ranks:
+        assert ranks.run(summed, 0)[0]["sum"] == 1
+        (tmp_path / "store").unlink()
+        assert ranks.run(summed, 0)[0]["sum"] == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "name"),
     [
