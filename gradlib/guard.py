@@ -44,11 +44,12 @@ class SpikeGuard:
     itself takes the place of its logarithm, and 5 % of the median that of 0.05. NaN
     and infinity are unusual. An unusual step is to be skipped. As nothing moves then,
     a bad batch is followed by usual steps; where ``patience`` steps in a row are
-    unusual, the weights are ill, and the guard rolls back: model, optimizer, schedule,
-    scaler and random numbers are again, bit for bit, as they were in the last good
-    state; the data go on. It forgets its window then, so that a loss that has risen for
-    good becomes usual. If another rollback follows before a new state was kept, it goes
-    one state further back.
+    unusual, the weights are ill, and the guard rolls back: model, optimizer, schedule
+    and scaler are again, bit for bit, as they were in the last good state. Random
+    numbers go on, and with them the data: put back, they would draw the same batches
+    again. It forgets its window then, so that a loss that has risen for good becomes
+    usual, and judges again after ``least`` steps. If another rollback follows before a
+    new state was kept, it goes one state further back.
 
     Each copy takes the memory of the model and of what the optimizer holds (under Adam
     three times the model), in main memory; `nbytes` tells how much all of them take.
@@ -261,7 +262,7 @@ class SpikeGuard:
             )
         if self._rolled and len(self._states) > 1:
             self._states.pop()
-        self._training.restore(self._states[-1])
+        self._training.restore(self._states[-1], random=False)
         self._rolled += 1
         self._unusual = 0
         self._past.clear()

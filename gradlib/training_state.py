@@ -74,8 +74,13 @@ class TrainingState:
         }
 
     @torch.no_grad()
-    def restore(self, state: State) -> None:
+    def restore(self, state: State, *, random: bool = True) -> None:
         """Put a copy back; it can be put back again.
+
+        Args:
+            state: The copy.
+            random: Put the random numbers back too. Batches that are drawn from them
+                then come again.
 
         Raises:
             RuntimeError: the model or the optimizer has other parameters by now.
@@ -104,7 +109,8 @@ class TrainingState:
         for group, options in groups:
             for name, value in options.items():
                 group[name] = _put(group.get(name), value, torch.device("cpu"))
-        set_random_state(state["random"])
+        if random:
+            set_random_state(state["random"])
 
     def options(self) -> list[dict[str, Any]]:
         """Rates and the like of each parameter group."""
