@@ -46,6 +46,7 @@ UNSEEN = (
     "early",
     "catalogue",
     "control",
+    "retest",
 )
 ACCURACY = 0.85
 ALARMS = 0.05

@@ -106,7 +106,7 @@ CAUSES: dict[str, Cause] = {
     "missing_zero_grad": Cause(
         "gradients of earlier steps are added to the new ones",
         "Call optimizer.zero_grad() before every backward pass.",
-        "field_guide#a-slow-rise-or-a-loss-that-never-settles",
+        "field_guide#whatever-you-see",
     ),
     "sum_reduction": Cause(
         "the loss is a sum over the batch, so its gradient grows with the batch",

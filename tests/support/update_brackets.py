@@ -39,6 +39,13 @@ def replaced(times: float = 100.0, worse: float = 3.0) -> bool:
     return optimizer.replaced_weights(made) is not None
 
 
+def forgot(steps: int = 50, jump: float = 3.0) -> bool:
+    """Whether an optimizer that has counted so many steps, and begins anew, forgot."""
+    ages, losses = [*range(steps), *range(20)], [1.0] * (steps + 1) + [jump] * 19
+    made = told(base=BaseRun(traces={}, losses=losses, ages=ages))
+    return optimizer.state_starts_anew(made) is not None
+
+
 def near_zero(steps: float = 1.0, start: float = 100.0) -> bool:
     """Whether a parameter that has come so near to 0 may cross it."""
     middle = [steps + 0.5 * i for i in range(round(2 * (start - steps)), 0, -1)]
@@ -149,6 +156,10 @@ UPDATE_BRACKETS = [
     Bracket("rules.optimizer.STARTS_ANEW", lambda x: not anew(x), 0.2, 0.4),
     Bracket("rules.optimizer.FEWEST_STARTS", lambda n: anew(starts=n), 2, 3),
     Bracket("rules.optimizer.REPLACED", replaced, 7, 15),
+    Bracket("rules.optimizer.OLD_ENOUGH", forgot, 3, 8),
+    Bracket(
+        "rules.optimizer.WORSE_WITHOUT_STATE", lambda j: forgot(jump=j), 1.3, 1.8
+    ),
     Bracket("rules.optimizer.WORSE", lambda x: replaced(worse=x), 1.2, 2.0),
     Bracket("rules.numerics.STEPS_FROM_ZERO", lambda x: not near_zero(x), 3.5, 7),
     Bracket(

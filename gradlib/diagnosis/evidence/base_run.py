@@ -16,7 +16,7 @@ from gradlib.diagnosis.evidence.call_order import CallOrder
 from gradlib.diagnosis.evidence.dependence import ModelCall
 from gradlib.diagnosis.evidence.loss_graph import LossGraph, read_graph
 from gradlib.diagnosis.evidence.update_trace import UpdateTrace
-from gradlib.diagnosis.nested import copied
+from gradlib.diagnosis.nested import copied, tensors
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.hooks import Hooks
 from gradlib.measure.tensors import HALF_TYPES, values_of
@@ -68,6 +68,10 @@ class BaseRun:
         rewritten: Name of a frozen tensor in half precision that is written to ->
             shares of its values that each update left as they were.
         buffers_moved: Name of a buffer -> relative distance from its start.
+        ages: Steps that the optimizer counted before each of its steps; 0 where it
+            keeps no count.
+        broken_moments: Names of finite parameters for which the optimizer keeps a
+            tensor with NaN or infinity at the end.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -90,6 +94,8 @@ class BaseRun:
     bare: dict[str, list[float]] = field(default_factory=dict)
     rewritten: dict[str, list[float]] = field(default_factory=dict)
     buffers_moved: dict[str, float] = field(default_factory=dict)
+    ages: list[int] = field(default_factory=list)
+    broken_moments: list[str] = field(default_factory=list)
 
     @property
     def first(self) -> UpdateTrace:
@@ -158,6 +164,12 @@ def run_base(setup: TrainingSetup, seconds: float = math.inf) -> BaseRun:
                 break
     base.moved = {name: _distance(p, start[name]) for name, p in names.items()}
     base.buffers_moved = {n: _distance(b, kept[n]) for n, b in buffers.items()}
+    state = setup.optimizer.state
+    base.broken_moments = [
+        name
+        for name, p in names.items()
+        if p.isfinite().all() and not all(map(_is_finite, tensors(state.get(p, {}))))
+    ]
     base.warnings = list(dict.fromkeys(in_a_line(w.message) for w in told))
     return base
 
@@ -238,6 +250,8 @@ def _record(
     rates = [float(group["lr"]) for group in setup.optimizer.param_groups]
     base.group_rates.append(rates)
     base.rates.append(max(rates))
+    counts = [kept.get("step", 0) for kept in setup.optimizer.state.values()]
+    base.ages.append(int(max(counts, default=0)))
 
 
 def _watch_rounding(
@@ -310,6 +324,10 @@ def _dead_end(base: BaseRun) -> bool:
     return len(base.losses) >= DEAD_END and not any(
         map(math.isfinite, base.losses[-DEAD_END:])
     )
+
+
+def _is_finite(value: Tensor) -> bool:
+    return bool(value.isfinite().all())
 
 
 def _jump(

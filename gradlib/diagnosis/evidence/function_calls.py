@@ -74,9 +74,11 @@ class LossCall:
 
     @property
     def terms(self) -> int:
-        """Targets that count."""
+        """Targets that count; shares of classes count as one."""
         if self.target.is_floating_point():
-            return self.target.numel()
+            classes = self.target.shape[min(1, self.target.ndim - 1)]
+            shares = self.function == "cross_entropy"
+            return self.target.numel() // (classes if shares else 1)
         return int((self.target != self.ignored).sum())
 
 

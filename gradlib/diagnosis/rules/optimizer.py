@@ -3,6 +3,7 @@
 import math
 from itertools import combinations, pairwise
 
+from gradlib.diagnosis.evidence.loss_curve import median
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.report import Finding, layer_of
@@ -57,6 +58,10 @@ JUMPS = 0.25
 SMALL_JUMP = 0.1
 TRIPLED = 2.0
 FIRST_LOSSES = 20
+# An optimizer that has counted so many steps and begins again at none has lost its
+# state; the median of as many losses is so many times that before.
+OLD_ENOUGH = 5
+WORSE_WITHOUT_STATE = 1.5
 # A rate that falls below this share of itself at once, so many times, and rises step by
 # step in between: cycles and restarts fall slowly, or begin at their top.
 STARTS_ANEW = 0.3
@@ -105,9 +110,10 @@ def rate_of_zero(examination: Examination) -> Finding | None:
             0.97,
         )
     half = rates[len(rates) // 2]
-    ended = half < VANISHED_RATE * max(rates) and rates[0] > half
+    early = rates.index(max(rates)) < len(rates) // 2
+    ended = early and half < VANISHED_RATE * max(rates)
     unknown = examination.naive is None
-    if ended and (examination.worth_a_look or unknown):
+    if ended and (half == 0 or examination.worth_a_look or unknown):
         name = "the largest rate kept"
         if examination.improves(name, steady_rates):
             return Finding(
@@ -279,6 +285,26 @@ def _powers_of_two(ratio: float) -> bool:
     """Whether a ratio is 2, 4, 8, ... but for rounding."""
     power = round(math.log2(ratio))
     return power > 0 and abs(ratio / 2**power - 1) < ALWAYS_CLIPPED
+
+
+def broken_moments(examination: Examination) -> Finding | None:
+    """The weights are finite, what the optimizer keeps of old gradients is not."""
+    base = examination.base
+    broken, norms = base.broken_moments, base.calls.at_step if base.calls else []
+    late = norms[len(norms) // 2 :]
+    if not broken or not late or not all(map(math.isfinite, late)):
+        return None
+    return Finding(
+        "optimizer_misconfigured",
+        layer_of(broken[0]),
+        f"The gradient is finite at each of the last {len(late)} steps, and what the "
+        f"optimizer keeps of earlier ones for {', '.join(broken[:3])} is not: an "
+        "infinity or NaN that entered once stays, and spoils or stops every update.",
+        {"parameters": len(broken), "of": len(examination.parameters)},
+        0.93,
+        fix="Let a step whose gradient is not finite change nothing, moments included: "
+        "test the gradient before step() takes it in, as torch.amp.GradScaler does.",
+    )
 
 
 def summed_loss(examination: Examination) -> Finding | None:
@@ -496,6 +522,34 @@ def lost_state(examination: Examination) -> Finding | None:
         0.85,
         fix='optimizer.load_state_dict(checkpoint["optimizer"]); without it, warm '
         "the learning rate up.",
+    )
+
+
+def state_starts_anew(examination: Examination) -> Finding | None:
+    """The optimizer counts its steps from 0 again, and the loss jumps there."""
+    ages, losses = examination.base.ages, examination.base.losses
+    anew = [
+        k
+        for k in range(OLD_ENOUGH, min(len(ages), len(losses)))
+        if ages[k] == 0 and ages[k - 1] >= OLD_ENOUGH
+    ]
+    if not anew or len(ages) > len(losses):
+        return None
+    update = anew[0]
+    before = median(losses[update - OLD_ENOUGH : update])
+    after = median(losses[update + 1 : update + 1 + OLD_ENOUGH])
+    if not after > before + (WORSE_WITHOUT_STATE - 1) * abs(before):
+        return None
+    return Finding(
+        "resume_state_lost",
+        "loop",
+        f"At update {update} the optimizer, which had counted {ages[update - 1] + 1} "
+        f"steps, begins with an empty state; the loss goes from {before:.3g} to "
+        f"{after:.3g}.",
+        {"update": update, "loss before": before, "loss after": after},
+        0.9,
+        fix='optimizer.load_state_dict(checkpoint["optimizer"]) where the training '
+        "goes on; without it, warm the learning rate up again.",
     )
 
 

@@ -335,6 +335,29 @@ def orphans(examination: Examination) -> Finding | None:
     )
 
 
+def never_stepped(examination: Examination) -> Finding | None:
+    """Gradients arrive at every update, and no optimizer makes a step."""
+    base, setup = examination.base, examination.setup
+    if setup.step is None or base.calls is None or base.failure:
+        return None
+    count = len(base.losses)
+    stood = not any(base.moved[name] for name in examination.parameters)
+    if count < FEWEST_WATCHED or any(base.calls.steps) or not stood:
+        return None
+    if base.calls.lost or not base.calls.arrived:
+        return None
+    return Finding(
+        "optimizer_misconfigured",
+        "loop",
+        f"Gradients reach {len(base.calls.arrived)} parameters, in {count} updates "
+        "optimizer.step() is never called, and no value has changed.",
+        {"updates": count, "steps": 0},
+        0.97,
+        fix="Call optimizer.step() after backward() in every update; the step of a "
+        "schedule or of a scaler does not take its place.",
+    )
+
+
 def left_still(examination: Examination) -> Finding | None:
     """Weights that the optimizer holds get gradients, and stay where they are."""
     base = examination.base
@@ -411,7 +434,7 @@ def cut_graph(examination: Examination) -> Finding | None:
             {"error": base.failure[:80]},
             0.96,
         )
-    if not any(base.norms.values()):
+    if not any(base.norms.values()) or not math.isfinite(base.losses[0]):
         return None
     reached = base.calls.arrived if base.calls is not None else set()
     silent = [
