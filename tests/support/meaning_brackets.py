@@ -20,11 +20,13 @@ from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.rules import (
     best_change,
     data,
+    learning_rate,
     meaning,
     normalization,
     numerics,
     objective,
     optimizer,
+    resumption,
     training_loop,
     weights,
 )
@@ -354,7 +356,7 @@ def rated(half: float) -> bool:
     base = BaseRun(traces={}, losses=[1.0], rates=rates, calls=calls)
     made = told(base=base)
     made.setup.optimizer = SimpleNamespace(param_groups=[])
-    return optimizer.rate_of_zero(made) is not None
+    return learning_rate.rate_of_zero(made) is not None
 
 
 def evaluated(share: float) -> bool:
@@ -372,7 +374,7 @@ def resumed(start: float = 0.1, rise: float = 1.0) -> bool:
     made.setup.optimizer = SimpleNamespace(
         param_groups=[{"betas": (0.9, 0.999)}], state={}
     )
-    return optimizer.lost_state(made) is not None
+    return resumption.lost_state(made) is not None
 
 
 def remembered(share: float) -> bool:
@@ -481,8 +483,8 @@ MEANING_BRACKETS = [
     Bracket("rules.objective.SAME_VALUE", lambda x: not one_value(x), 0.7e-5, 1.5e-5),
     Bracket("rules.objective.MOVED", lambda x: one_value(moved=x), 0.007, 0.015),
     Bracket("rules.weights.USUAL_TABLE", lambda x: not usual_table(x), 1.0, 1.5),
-    Bracket("rules.optimizer.SMALL_JUMP", lambda x: resumed(0.01, x), 0.08, 0.15),
-    Bracket("rules.optimizer.TRIPLED", lambda x: resumed(0.08, x), 0.13, 0.2),
+    Bracket("rules.resumption.SMALL_JUMP", lambda x: resumed(0.01, x), 0.08, 0.15),
+    Bracket("rules.resumption.TRIPLED", lambda x: resumed(0.08, x), 0.13, 0.2),
     Bracket("evidence.loss_curve.GIVEN_BACK", gives_back, 0.5, 0.75),
     Bracket("evidence.loss_curve.STILL_FALLS", falls_a_little, 0.015, 0.03),
     Bracket("evidence.loss_curve.STILL_FALLS_IN_NOISE", falls_in_noise, 0.9, 1.9),
@@ -570,11 +572,11 @@ MEANING_BRACKETS = [
     Bracket("rules.objective.FALLS", lambda x: not drowned(treated=x), 0.6, 0.8),
     Bracket("rules.normalization.RATE_ALONE", lambda x: not owed_to_rate(x), 0.4, 0.6),
     Bracket("rules.normalization.MOSTLY_OFF", evaluated, 0.35, 0.7),
-    Bracket("rules.optimizer.TRAINED_BEFORE", lambda x: not resumed(x), 0.4, 0.7),
-    Bracket("rules.optimizer.JUMPS", lambda x: resumed(0.3, x), 0.2, 0.4),
+    Bracket("rules.resumption.TRAINED_BEFORE", lambda x: not resumed(x), 0.4, 0.7),
+    Bracket("rules.resumption.JUMPS", lambda x: resumed(0.3, x), 0.2, 0.4),
     Bracket("rules.data.LATEST", lambda x: not latest(x), 0.75, 0.9),
     Bracket("rules.data.REMEMBERED", lambda x: not remembered(x), 0.5, 0.7),
-    Bracket("rules.optimizer.VANISHED_RATE", lambda x: not rated(x), 2e-3, 4.5e-3),
+    Bracket("rules.learning_rate.VANISHED_RATE", lambda x: not rated(x), 2e-3, 4.5e-3),
     Bracket(
         "rules.optimizer.ALWAYS_CLIPPED",
         lambda x: not clipped([1.0, 1 + x] * 10),

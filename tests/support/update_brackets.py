@@ -13,11 +13,12 @@ from gradlib.diagnosis.evidence.loss_curve import LossCurve
 from gradlib.diagnosis.evidence.update_trace import LayerStats, UpdateTrace
 from gradlib.diagnosis.rules import (
     data,
+    learning_rate,
     meaning,
     normalization,
     numerics,
     objective,
-    optimizer,
+    resumption,
 )
 
 
@@ -28,7 +29,7 @@ def anew(falls_to: float = 0.0, starts: int = 5) -> bool:
     ]
     rates.append(falls_to)
     made = told(base=BaseRun(traces={}, losses=[1.0], rates=rates))
-    return optimizer.rate_starts_anew(made) is not None
+    return learning_rate.rate_starts_anew(made) is not None
 
 
 def replaced(times: float = 100.0, worse: float = 3.0) -> bool:
@@ -36,14 +37,14 @@ def replaced(times: float = 100.0, worse: float = 3.0) -> bool:
     base = BaseRun(traces={}, losses=[1.0], jumps=[times, 1.0, 1.0, 1.0, 1.0])
     still = LossCurve((1.0,) + (worse,) * 30)
     made = told(base=base, run_under=lambda *_: still)
-    return optimizer.replaced_weights(made) is not None
+    return resumption.replaced_weights(made) is not None
 
 
 def forgot(steps: int = 50, jump: float = 3.0) -> bool:
     """Whether an optimizer that has counted so many steps, and begins anew, forgot."""
     ages, losses = [*range(steps), *range(20)], [1.0] * (steps + 1) + [jump] * 19
     made = told(base=BaseRun(traces={}, losses=losses, ages=ages))
-    return optimizer.state_starts_anew(made) is not None
+    return resumption.state_starts_anew(made) is not None
 
 
 def near_zero(steps: float = 1.0, start: float = 100.0) -> bool:
@@ -153,14 +154,12 @@ UPDATE_BRACKETS = [
     Bracket("rules.objective.SLIPPED", slipped, 2.0, 4.5),
     Bracket("rules.objective.DEPENDS", cut_term, 0.7e-4, 1.5e-4),
     Bracket("rules.normalization.OFF_CENTER", off_center, 0.7, 1.5),
-    Bracket("rules.optimizer.STARTS_ANEW", lambda x: not anew(x), 0.2, 0.4),
-    Bracket("rules.optimizer.FEWEST_STARTS", lambda n: anew(starts=n), 2, 3),
-    Bracket("rules.optimizer.REPLACED", replaced, 7, 15),
-    Bracket("rules.optimizer.OLD_ENOUGH", forgot, 3, 8),
-    Bracket(
-        "rules.optimizer.WORSE_WITHOUT_STATE", lambda j: forgot(jump=j), 1.3, 1.8
-    ),
-    Bracket("rules.optimizer.WORSE", lambda x: replaced(worse=x), 1.2, 2.0),
+    Bracket("rules.learning_rate.STARTS_ANEW", lambda x: not anew(x), 0.2, 0.4),
+    Bracket("rules.learning_rate.FEWEST_STARTS", lambda n: anew(starts=n), 2, 3),
+    Bracket("rules.resumption.REPLACED", replaced, 7, 15),
+    Bracket("rules.resumption.OLD_ENOUGH", forgot, 3, 8),
+    Bracket("rules.resumption.WORSE_WITHOUT_STATE", lambda j: forgot(jump=j), 1.3, 1.8),
+    Bracket("rules.resumption.WORSE", lambda x: replaced(worse=x), 1.2, 2.0),
     Bracket("rules.numerics.STEPS_FROM_ZERO", lambda x: not near_zero(x), 3.5, 7),
     Bracket(
         "rules.numerics.CAME_NEAR", lambda x: not near_zero(2.0, 2.0 / x), 0.4, 0.6

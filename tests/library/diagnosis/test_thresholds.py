@@ -33,6 +33,7 @@ from gradlib.diagnosis.rules import (
     best_change,
     data,
     history,
+    learning_rate,
     normalization,
     numerics,
     optimizer,
@@ -420,7 +421,7 @@ def epsilon_speaks(
 
 def moved_little(distance: float) -> bool:
     told = dict(parameters={"w": None}, base=run(moved={"w": distance}))
-    return asked(optimizer.tiny_steps, **told) is not None
+    return asked(learning_rate.tiny_steps, **told) is not None
 
 
 # Signals and weights.
@@ -849,7 +850,7 @@ BRACKETS = [
     Bracket(
         "rules.optimizer.TWICE_AS_WELL", lambda x: epsilon_speaks(gentle=x), 0.4, 0.6
     ),
-    Bracket("rules.optimizer.HARDLY_MOVED", moved_little, 0.015, 0.007),
+    Bracket("rules.learning_rate.HARDLY_MOVED", moved_little, 0.015, 0.007),
     Bracket("rules.signal.DEAD", activated(signal.dead_units, "relu"), 0.85, 0.93),
     Bracket("rules.signal.AT_ITS_ENDS", activated(signal.flat_ends, "tanh"), 0.4, 0.79),
     Bracket("rules.signal.FEWEST_LAYERS", lambda n: vanishing(1e-3, n), 2, 3),
