@@ -20,6 +20,7 @@ from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.rules import (
     best_change,
     data,
+    graph,
     learning_rate,
     meaning,
     normalization,
@@ -439,7 +440,7 @@ def silent(norm: float = 0.0, steps: int = 20) -> bool:
         parameters=parameters,
         held={id(p) for p in parameters.values()},
     )
-    return training_loop.silent_weights(made) is not None
+    return graph.silent_weights(made) is not None
 
 
 def stands_still(pull: float) -> bool:
@@ -477,8 +478,8 @@ MEANING_BRACKETS = [
     Bracket("rules.data.NEAR_A_CONSTANT", lambda x: not moved_by_one(x), 1.5, 2.5),
     Bracket("rules.data.ALL_ONE", one_kind, 0.97, 0.992),
     Bracket("rules.data.SETTLED", lambda x: one_kind(naive=x), 0.03, 0.015),
-    Bracket("rules.training_loop.ROUNDING", silent, 1.5e-6, 0.7e-6),
-    Bracket("rules.training_loop.FEWEST_SILENT", lambda n: silent(0.0, n), 9, 10),
+    Bracket("rules.graph.ROUNDING", silent, 1.5e-6, 0.7e-6),
+    Bracket("rules.graph.FEWEST_SILENT", lambda n: silent(0.0, n), 9, 10),
     Bracket("rules.training_loop.PULLED", stands_still, 0.7e-4, 1.5e-4),
     Bracket("rules.objective.SAME_VALUE", lambda x: not one_value(x), 0.7e-5, 1.5e-5),
     Bracket("rules.objective.MOVED", lambda x: one_value(moved=x), 0.007, 0.015),

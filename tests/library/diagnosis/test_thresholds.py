@@ -32,6 +32,7 @@ from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.rules import (
     best_change,
     data,
+    graph,
     history,
     learning_rate,
     normalization,
@@ -275,7 +276,7 @@ class Replayed:
 
 def argmax_matters(change: float) -> bool:
     told: Any = Told(setup=Replayed(change))
-    return training_loop._matters(told)
+    return graph._matters(told)
 
 
 def returned(share: float = 1.0, times: float = 1.0) -> bool:
@@ -804,7 +805,7 @@ BRACKETS = [
         0.6,
         0.4,
     ),
-    Bracket("rules.training_loop.MATTERS", argmax_matters, 0.7e-6, 1.5e-6),
+    Bracket("rules.graph.MATTERS", argmax_matters, 0.7e-6, 1.5e-6),
     Bracket("rules.normalization.LONELY", lonely, 3, 2),
     Bracket("rules.normalization.DEEP", depth_speaks, 7, 8),
     Bracket(
