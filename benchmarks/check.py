@@ -25,7 +25,7 @@ REASONS = {
     "tests/fuzz": "200 examples of each public function",
     "tests/library/diagnosis/test_clinic.py": "a diagnosis",
     "tests/library/diagnosis/test_fixes.py": "a diagnosis, and the cured training",
-    "tests/library/diagnosis/test_unseen.py": "diagnoses, up to thirty in one score",
+    "tests/library/diagnosis/test_unseen.py": "two diagnoses",
     "tests/library/diagnosis/test_verdict.py": "a training to its floor, diagnosed",
     "tests/library/models/test_transformer.py": "trains with and without a warm-up",
     "tests/library/test_guard.py": "starts two processes",
