@@ -43,6 +43,10 @@ def slower(factor: float) -> Treatment:
     )
 
 
+TENTH_OF_RATE = "a learning rate 10 times smaller", slower(10.0)
+"""A trial that several rules ask for, by one name, so that it is run once."""
+
+
 def warmed(steps: int) -> Treatment:
     """Raise every learning rate linearly over the first ``steps`` updates."""
 

@@ -9,6 +9,7 @@ from gradlib.diagnosis.evidence.loss_curve import BEATEN
 from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import (
+    TENTH_OF_RATE,
     Treatment,
     clipped,
     leaky,
@@ -83,7 +84,7 @@ def _changes(examination: Examination) -> list[tuple[str, str, str, Treatment]]:
     changes += [
         ("deep_no_skip_or_norm", first, "normalized layers", normalized),
         ("vanishing", first, "He initialization", reinitialized(2**0.5)),
-        ("lr_too_high", "global", "a learning rate 10 times smaller", slower(10.0)),
+        ("lr_too_high", "global", *TENTH_OF_RATE),
         ("lr_too_high", "global", "a learning rate 100 times smaller", slower(100.0)),
     ]
     return changes

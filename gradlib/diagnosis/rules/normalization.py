@@ -11,11 +11,11 @@ from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.training_setup import TrainingSetup
 from gradlib.diagnosis.treatments import (
     LAYERS,
+    TENTH_OF_RATE,
     Treatment,
     merged,
     normalized,
     skipping,
-    slower,
 )
 
 DEPTH_LAYERS = (*LAYERS, nn.Bilinear)
@@ -244,10 +244,9 @@ def plain_depth(examination: Examination) -> Finding | None:
 
 def _owed_to_rate(examination: Examination, cured: float) -> bool:
     """Whether a tenth of the rate does without a cure that ends at this loss."""
-    name = "a learning rate 10 times smaller"
-    if not examination.cures(name, slower(10.0)):
+    if not examination.cures(*TENTH_OF_RATE):
         return False
-    slow, naive = examination.run_under(name, slower(10.0)).end, examination.naive
+    slow, naive = examination.run_under(*TENTH_OF_RATE).end, examination.naive
     return slow < cured or (naive is not None and slow < RATE_ALONE * naive)
 
 

@@ -11,6 +11,7 @@ from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import tensors
 from gradlib.diagnosis.report import Finding
 from gradlib.diagnosis.treatments import (
+    TENTH_OF_RATE,
     balanced,
     both,
     capped,
@@ -19,7 +20,6 @@ from gradlib.diagnosis.treatments import (
     louder,
     metered,
     scaled,
-    slower,
 )
 
 # A scalar runs away if it moves the same way at so many steps, at the end at least so
@@ -361,9 +361,9 @@ def _owed_to_the_rate(
     examination: Examination, largest: float, capped_end: float
 ) -> Finding | None:
     """Scores that a tenth of the learning rate cures better than a cap does."""
-    gentle = "a learning rate 10 times smaller"
-    if not examination.run_under(gentle, slower(10.0)).end < capped_end:
+    if not examination.run_under(*TENTH_OF_RATE).end < capped_end:
         return None
+    gentle = TENTH_OF_RATE[0]
     rate = max((r for r in examination.base.rates if math.isfinite(r)), default=0.0)
     return Finding(
         "lr_too_high",

@@ -7,11 +7,11 @@ from gradlib.diagnosis.examination import Examination
 from gradlib.diagnosis.nested import mapped, samples, tensors
 from gradlib.diagnosis.report import Finding, layer_of
 from gradlib.diagnosis.treatments import (
+    TENTH_OF_RATE,
     Treatment,
     averaged,
     divided_gradients,
     optimizer_option,
-    slower,
     unclipped,
 )
 
@@ -292,7 +292,7 @@ def small_epsilon(examination: Examination) -> Finding | None:
     label = "eps=1e-4"
     if not typical < FAINT or not examination.cures(label, optimizer_option(eps=1e-4)):
         return None
-    gentle = examination.run_under("a learning rate 10 times smaller", slower(10.0))
+    gentle = examination.run_under(*TENTH_OF_RATE)
     treated = examination.run_under(label, optimizer_option(eps=1e-4))
     if gentle.end < TWICE_AS_WELL * treated.end:
         return None
