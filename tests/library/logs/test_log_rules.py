@@ -394,6 +394,13 @@ def test_a_missing_loss_with_a_bad_norm_is_a_hidden_nan():
     assert (report.verdict, report.first_bad_step) == ("broken", 4)
 
 
+def test_a_loss_of_zero_is_a_mark_of_no_type():
+    quiet = diagnose_log(trainer([*QUIET, 0.0, 0.0, 0.0]))
+    assert all(finding.certainty == "possible" for finding in quiet.findings)
+    climb = diagnose_log(trainer([*QUIET, 40.0, 900.0, 0.0, 0.0, 0.0]))
+    assert (climb.cause, climb.findings[0].certainty) == ("lr_too_high", "likely")
+
+
 def test_a_report_is_plain_text_plain_values_and_html():
     report = diagnose_log(PAIRS["hidden_nan"][0])
     page = str(report)

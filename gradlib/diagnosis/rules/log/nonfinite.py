@@ -185,6 +185,22 @@ def _causes_of_nan(log: TrainingLog, lead: str) -> tuple[tuple[str, float], ...]
     return (("fp16_overflow", 0.55 + half), ("bad_data", 0.45), ("loss_numerics", 0.4))
 
 
+def _causes_of_zero(
+    log: TrainingLog, loss: Curve, place: int
+) -> tuple[tuple[str, float], ...]:
+    """As of a NaN; the 0 itself is a mark of no type."""
+    lead, _ = _lead_up(log, loss, place)
+    if lead == "climb":
+        return _causes_of_nan(log, lead)
+    half = 0.1 if log.log.half_precision else 0.0
+    return (
+        ("fp16_overflow", 0.55 + half),
+        ("bad_data", 0.45),
+        ("labels_masked", 0.35),
+        ("lr_too_high", 0.3),
+    )
+
+
 def hidden_nan(log: TrainingLog) -> Sign | None:
     """NaN that the program does not print: a loss of exactly 0, or none at all."""
     if log.is_reinforcement:
@@ -227,14 +243,9 @@ def hidden_nan(log: TrainingLog) -> Sign | None:
         f"The loss is exactly 0 from {log.at(loss.steps[zeros[0]])} on"
         + (f", after {before:.4g}" if math.isfinite(before) else "")
         + (", with a gradient norm that is not finite" if bad_norm else "")
-        + ": the Hugging Face Trainer leaves NaN out of what it prints, and prints 0 "
-        "where nothing else is left.",
-        (
-            ("fp16_overflow", 0.7),
-            ("bad_data", 0.4),
-            ("labels_masked", 0.35),
-            ("lr_too_high", 0.3),
-        ),
+        + ": the Hugging Face Trainer puts a finite number in place of NaN, 0 where "
+        "nothing else is left.",
+        _causes_of_zero(log, loss, zeros[0]),
         step,
         "loss",
         {"first bad step": log.log.shown(step), "records of exactly 0": len(zeros)},
