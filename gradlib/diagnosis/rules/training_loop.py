@@ -329,9 +329,14 @@ def orphans(examination: Examination) -> Finding | None:
 
 
 def never_stepped(examination: Examination) -> Finding | None:
-    """Gradients arrive at every update, and no optimizer makes a step."""
+    """Gradients arrive at every update, and no optimizer makes a step.
+
+    Where the loss is not finite, a scaler may leave steps out with reason.
+    """
     base, setup = examination.base, examination.setup
     if setup.step is None or base.calls is None or base.failure:
+        return None
+    if not all(map(math.isfinite, base.losses)):
         return None
     count = len(base.losses)
     stood = not any(base.moved[name] for name in examination.parameters)

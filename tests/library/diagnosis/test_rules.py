@@ -621,6 +621,7 @@ def test_a_rule_names_the_cause(rule: str, name: str, cause: str) -> None:
         ("growing scores", "control/fcn_summed_pixels"),  # a softmax in the loss
         ("parameters without optimizer", "control/gpt2_mask_half"),  # NaN at once
         ("cut graph", "retest/gan_mnist"),  # NaN before the generator's turn
+        ("never stepped", "control/gpt2_mask_half"),  # a scaler that waits
     ],
 )
 def test_a_rule_is_silent_about_what_has_another_cause(rule: str, name: str) -> None:
