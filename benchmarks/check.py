@@ -25,6 +25,7 @@ REASONS = {
     "tests/fuzz": "200 examples of each public function",
     "tests/library/diagnosis/test_clinic.py": "a diagnosis",
     "tests/library/diagnosis/test_fixes.py": "a diagnosis, and the cured training",
+    "tests/library/diagnosis/test_rules.py": "the trainings that a rule asks for",
     "tests/library/diagnosis/test_unseen.py": "two diagnoses",
     "tests/library/diagnosis/test_verdict.py": "a training to its floor, diagnosed",
     "tests/library/models/test_transformer.py": "trains with and without a warm-up",
