@@ -94,7 +94,7 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(100)
     page.evaluate("dispatchEvent(new Event('resize'))")
     page.wait_for_function(
-        """[...document.querySelectorAll("pre")].every(
+        """() => [...document.querySelectorAll("pre")].every(
             pre => pre.scrollWidth <= pre.clientWidth || pre.tabIndex >= 0)"""
     )
 
