@@ -48,8 +48,9 @@ class SpikeGuard:
     and scaler are again, bit for bit, as they were in the last good state. Random
     numbers go on, and with them the data: put back, they would draw the same batches
     again. It forgets its window then, so that a loss that has risen for good becomes
-    usual, and judges again after ``least`` steps. If another rollback follows before a
-    new state was kept, it goes one state further back.
+    usual; until ``least`` more usual steps only NaN and infinity are unusual. If
+    another rollback follows before a new state was kept, it goes one state further
+    back.
 
     Each copy takes the memory of the model and of what the optimizer holds (under Adam
     three times the model), in main memory; `nbytes` tells how much all of them take.
