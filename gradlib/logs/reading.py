@@ -28,7 +28,7 @@ _NUMBER = re.compile(NUMBER)
 def read_log(path_or_text: str | PathLike[str]) -> Log:
     """Read the log of a training, whatever program wrote it.
 
-    Some fifty formats are known (`gradlib.logs.GRAMMARS`), and anything with
+    More than thirty formats are known (`gradlib.logs.GRAMMARS`), and anything with
     ``loss: 2.5``, ``Loss = 2.5`` or ``loss 2.5`` is read too. Prefixes, colors,
     curly quotes, progress bars, lines of several ranks, gzip files and lines cut in
     the middle are no obstacle. The file is read once, line by line.
