@@ -8,6 +8,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import nbformat
 from book import NOTEBOOKS, ROOT, cells_of, chapter_files, prose_of, read_notebook
@@ -122,6 +123,31 @@ def test_claims_are_asserted(path: Path) -> None:
     for cell in claims:
         assert "hide-input" in tags(cell)
         assert re.search(r"^\s*assert |\bclaim\(", cell.source, re.MULTILINE)
+
+
+def table_headings(path: Path) -> list[str]:
+    """Headings of columns, of tables in the prose and of ``chapter.table``."""
+    lines = re.findall(r"^\|(.+)\|\n\|[-:| ]+\|$", prose(path), re.MULTILINE)
+    found = [heading.strip() for line in lines for heading in line.split("|")]
+    for cell in cells(path, "code"):
+        if "chapter.table(" not in cell.source:
+            continue
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "chapter.table":
+                constants = filter(is_text, ast.walk(node.args[0]))
+                found += [str(constant.value) for constant in constants]
+    return found
+
+
+def is_text(node: ast.AST) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+@each_notebook
+def test_headings_of_tables_have_words(path: Path) -> None:
+    """A screen reader finds nothing to say in a heading that is only a formula."""
+    silent = [h for h in table_headings(path) if re.fullmatch(r"\$[^$]*\$", h)]
+    assert not silent, f"{path.name}: write a word beside {silent}"
 
 
 def claims_of(code: str) -> list[set[str]]:
