@@ -48,7 +48,8 @@ def jacobian_singular_values(
 
     Raises:
         TypeError: ``x`` is not floating point, or ``function`` returns no tensor.
-        ValueError: ``x`` is not finite, or there are fewer than ``k`` values.
+        ValueError: ``x`` or a derivative is not finite, or there are fewer than ``k``
+            values.
 
     Example:
         >>> jacobian_singular_values(lambda x: x**2, torch.tensor([1.0, 3.0]))
@@ -88,6 +89,7 @@ def jacobian_singular_values(
             lambda rows: _products(y, x, rows),
             start,
         )
+    _check_derivatives(jacobian, "function")
     values: Tensor = torch.linalg.svdvals(jacobian)
     return values[:k]
 
@@ -103,7 +105,8 @@ def sharpness(
     """Largest eigenvalue of the Hessian of the loss.
 
     Gradient descent is stable while sharpness < 2 / learning rate. Found by Lanczos
-    with products H v = d (g . v) / d w; gradients in ``grad`` are not touched.
+    with products H v = d (g . v) / d w, each in the type of its weight, their sums at
+    least in float32; gradients in ``grad`` are not touched.
 
     Args:
         loss_fn: Computes the loss, a scalar; called once.
@@ -118,8 +121,8 @@ def sharpness(
 
     Raises:
         TypeError: the loss is not a scalar tensor.
-        ValueError: the loss is not finite or does not depend on the parameters, or
-            these are cut over processes.
+        ValueError: the loss or a second derivative is not finite, the loss does not
+            depend on the parameters, or these are cut over processes.
 
     Example:
         >>> w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
@@ -149,7 +152,8 @@ def sharpness(
         return 0.0
     generator = generator or torch.Generator().manual_seed(0)
     size = sum(p.numel() for p in weights)
-    start = torch.randn(size, generator=generator).to(weights[0])
+    wide = torch.promote_types(weights[0].dtype, torch.float32)
+    start = torch.randn(size, generator=generator).to(weights[0].device, wide)
     return _lanczos(product, start, min(iterations, size), tolerance)
 
 
@@ -165,6 +169,14 @@ def _products(y: Tensor, x: Tensor, rows: Tensor) -> Tensor:
         y, x, weights, retain_graph=True, is_grads_batched=True
     )
     return products.flatten(1)
+
+
+def _check_derivatives(values: Tensor, name: str) -> None:
+    if not values.isfinite().all():
+        raise ValueError(
+            f"{name}: expected finite derivatives, got NaN or infinity in "
+            f"{values.dtype}. Take them in a wider type, away from a pole or a root."
+        )
 
 
 def _projected(
@@ -208,7 +220,7 @@ def _hessian(
 
     def product(vector: Tensor) -> Tensor:
         parts = vector.split(sizes)  # type: ignore[no-untyped-call]
-        outputs = [parts[k].view_as(weights[k]) for _, k in curved]
+        outputs = [parts[k].view_as(weights[k]).to(weights[k]) for _, k in curved]
         columns = torch.autograd.grad(
             [g for g, _ in curved],
             weights,
@@ -216,7 +228,9 @@ def _hessian(
             retain_graph=True,
             materialize_grads=True,
         )
-        return torch.cat([column.flatten() for column in columns])
+        for column in columns:
+            _check_derivatives(column, "loss_fn")
+        return torch.cat([column.flatten() for column in columns]).to(vector)
 
     return product
 

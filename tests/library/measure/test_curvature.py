@@ -188,6 +188,14 @@ def test_gradient_descent_is_stable_below_two_over_sharpness() -> None:
         assert (b.abs().item() > 1) is grows
 
 
+def test_sums_over_weights_of_half_precision_are_taken_in_float32() -> None:
+    w = nn.Parameter(torch.full((40_000,), 0.01, dtype=torch.float16))
+    curvature = 1e6
+    loss = lambda: curvature / 2 * w.float().square().sum()  # noqa: E731
+    found = sharpness(loss, [w], tolerance=1e-2)
+    assert found == pytest.approx(curvature, rel=1e-2)
+
+
 def test_flat_losses_and_negative_curvature() -> None:
     w = nn.Parameter(torch.ones(3))
     assert sharpness(lambda: w.sum(), w) == 0.0
@@ -230,6 +238,7 @@ def test_no_trace_is_left() -> None:
 
 
 W = nn.Parameter(torch.ones(2))
+HALF = nn.Parameter(torch.full((2,), 0.01, dtype=torch.float16))
 
 
 @pytest.mark.parametrize(
@@ -260,6 +269,21 @@ W = nn.Parameter(torch.ones(2))
             lambda: jacobian_singular_values(torch.sin, torch.ones(2), 0),
             ValueError,
             "k: expected a whole number >= 1",
+        ),
+        (
+            lambda: jacobian_singular_values(torch.sqrt, torch.zeros(2)),
+            ValueError,
+            "function: expected finite derivatives, got NaN or infinity",
+        ),
+        (
+            lambda: sharpness(lambda: (W - 1).pow(1.5).sum(), [W]),
+            ValueError,
+            "loss_fn: expected finite derivatives, got NaN or infinity in torch.float",
+        ),
+        (
+            lambda: sharpness(lambda: 1e5 * HALF.square().sum(), [HALF]),
+            ValueError,
+            "in torch.float16. Take them in a wider type",
         ),
         (lambda: sharpness(lambda: W, [W]), TypeError, "expected a scalar loss, got"),
         (lambda: sharpness(lambda: 1.0, [W]), TypeError, "expected a scalar loss, got"),
