@@ -15,7 +15,8 @@ class Ensemble:
 
     The weights are stacked along a first axis, and each model becomes a view of its
     slice. So one call of `backward` serves all, and everything else treats a model as
-    if it were alone: its optimizer, its clipping, its monitor.
+    if it were alone: its optimizer, its clipping, its monitor. What works element by
+    element, as Adam at one rate, can step all of ``weights`` at once and costs less.
 
     Args:
         models: Modules that differ in nothing but the values of their weights, without
@@ -23,6 +24,8 @@ class Ensemble:
 
     Attributes:
         models: The same modules; their parameters now are slices of the stack.
+        weights: The stacked weights by name, shape (models, ...); `backward` puts the
+            stacked gradients into their ``grad``.
 
     Raises:
         TypeError: ``models`` is no list of modules.
@@ -65,6 +68,8 @@ class Ensemble:
     ) -> Tensor:
         """Put each model's gradients into the ``grad`` of its parameters.
 
+        The ``grad`` of the stacked weights holds the same numbers.
+
         Args:
             loss_fn: Takes a model's outputs and targets, returns a scalar tensor.
             inputs: Shape (models, batch, ...): a batch for each model.
@@ -103,7 +108,10 @@ class Ensemble:
             losses.sum(), list(self.weights.values()), materialize_grads=True
         )
         # A fused optimizer reads gradients in memory order, whatever their strides.
-        split = [gradient.contiguous().unbind() for gradient in stacked]
+        stacked = [gradient.contiguous() for gradient in stacked]
+        for weight, gradient in zip(self.weights.values(), stacked, strict=True):
+            weight.grad = gradient
+        split = [gradient.unbind() for gradient in stacked]
         for k, mine in enumerate(self.slices):
             for parameter, gradients in zip(mine, split, strict=True):
                 parameter.grad = gradients[k]

@@ -48,6 +48,24 @@ def test_each_model_trains_as_if_alone(fused: bool) -> None:
             torch.testing.assert_close(p, q)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_one_optimizer_can_step_the_stack(fused: bool) -> None:
+    together, alone = ([BUILD(seed=s) for s in range(3)] for _ in range(2))
+    (x, y), ensemble = batches(3), Ensemble(together)
+    adam = partial(torch.optim.Adam, lr=0.01, fused=fused)
+    stacked, apart = adam(ensemble.weights.values()), Ensemble(alone)
+    each = [adam(model.parameters()) for model in alone]
+    for _ in range(5):
+        ensemble.backward(mse_loss, x, y)
+        stacked.step()
+        apart.backward(mse_loss, x, y)
+        for optimizer in each:
+            optimizer.step()
+    for a, b in zip(together, alone, strict=True):
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            torch.testing.assert_close(p, q)
+
+
 def test_a_change_of_one_model_is_seen() -> None:
     models = [BUILD(seed=0) for _ in range(2)]
     ensemble, (x, y) = Ensemble(models), batches(2)
