@@ -108,10 +108,10 @@ class Ensemble:
             losses.sum(), list(self.weights.values()), materialize_grads=True
         )
         # A fused optimizer reads gradients in memory order, whatever their strides.
-        stacked = [gradient.contiguous() for gradient in stacked]
-        for weight, gradient in zip(self.weights.values(), stacked, strict=True):
+        whole = [gradient.contiguous() for gradient in stacked]
+        for weight, gradient in zip(self.weights.values(), whole, strict=True):
             weight.grad = gradient
-        split = [gradient.unbind() for gradient in stacked]
+        split = [gradient.unbind() for gradient in whole]
         for k, mine in enumerate(self.slices):
             for parameter, gradients in zip(mine, split, strict=True):
                 parameter.grad = gradients[k]
